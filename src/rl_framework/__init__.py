@@ -1,0 +1,125 @@
+"""Any agent, from any engine, is trained, evaluated, recorded, saved, resumed and shared by the same calls.
+
+The public names stand in `PUBLIC_NAMES` and are imported when they are first used (PEP 562), so that
+`import rl_framework` takes milliseconds and brings in neither torch nor any engine. Under `TYPE_CHECKING` the same
+names are imported plainly, for type checkers and editors; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rl_framework.agent.base_agent import Agent as Agent
+    from rl_framework.agent.catalog import load_agent as load_agent
+    from rl_framework.agent.imitation_learning_agent import ILAgent as ILAgent
+    from rl_framework.agent.reinforcement.native import NativeAgent as NativeAgent
+    from rl_framework.agent.reinforcement.stable_baselines.agent import StableBaselinesAgent as StableBaselinesAgent
+    from rl_framework.agent.reinforcement_learning_agent import RLAgent as RLAgent
+    from rl_framework.algorithms.base import Algorithm as Algorithm
+    from rl_framework.algorithms.q_learning import QLearning as QLearning
+    from rl_framework.algorithms.q_learning import QLearningConfig as QLearningConfig
+    from rl_framework.callbacks.base import Callback as Callback
+    from rl_framework.callbacks.checkpoint_schedule import CheckpointSchedule as CheckpointSchedule
+    from rl_framework.callbacks.progress_bar import ProgressBar as ProgressBar
+    from rl_framework.callbacks.stop_conditions import StopOnPlateau as StopOnPlateau
+    from rl_framework.callbacks.stop_conditions import StopOnReturn as StopOnReturn
+    from rl_framework.callbacks.stop_conditions import StopOnWallTime as StopOnWallTime
+    from rl_framework.connectors.base import Connector as Connector
+    from rl_framework.connectors.local import LocalConnector as LocalConnector
+    from rl_framework.connectors.null import NullConnector as NullConnector
+    from rl_framework.connectors.tee import Tee as Tee
+    from rl_framework.connectors.tensorboard import TensorBoardTracker as TensorBoardTracker
+    from rl_framework.core.reports import Report as Report
+    from rl_framework.core.reports import TrainingSummary as TrainingSummary
+    from rl_framework.data.episode import Episode as Episode
+    from rl_framework.envs.source import open_environments as open_environments
+    from rl_framework.errors import RLFrameworkError as RLFrameworkError
+    from rl_framework.evaluation.comparison import compare as compare
+    from rl_framework.evaluation.evaluation import Evaluation as Evaluation
+    from rl_framework.functional.schedules import ConstantSchedule as ConstantSchedule
+    from rl_framework.functional.schedules import ExponentialSchedule as ExponentialSchedule
+    from rl_framework.functional.schedules import LinearSchedule as LinearSchedule
+    from rl_framework.video.recording import record_video as record_video
+
+    __version__: str
+
+PUBLIC_NAMES = {
+    # agents
+    "Agent": "agent.base_agent",
+    "RLAgent": "agent.reinforcement_learning_agent",
+    "ILAgent": "agent.imitation_learning_agent",
+    "StableBaselinesAgent": "agent.reinforcement.stable_baselines.agent",
+    "NativeAgent": "agent.reinforcement.native",
+    "load_agent": "agent.catalog",
+    # native algorithms
+    "Algorithm": "algorithms.base",
+    "QLearning": "algorithms.q_learning",
+    "QLearningConfig": "algorithms.q_learning",
+    "ConstantSchedule": "functional.schedules",
+    "LinearSchedule": "functional.schedules",
+    "ExponentialSchedule": "functional.schedules",
+    # environments and data
+    "open_environments": "envs.source",
+    "Episode": "data.episode",
+    # what watches a run
+    "Callback": "callbacks.base",
+    "CheckpointSchedule": "callbacks.checkpoint_schedule",
+    "ProgressBar": "callbacks.progress_bar",
+    "StopOnReturn": "callbacks.stop_conditions",
+    "StopOnPlateau": "callbacks.stop_conditions",
+    "StopOnWallTime": "callbacks.stop_conditions",
+    "Report": "core.reports",
+    "TrainingSummary": "core.reports",
+    # how good it is, and what it looks like
+    "Evaluation": "evaluation.evaluation",
+    "compare": "evaluation.comparison",
+    "record_video": "video.recording",
+    # where it goes
+    "Connector": "connectors.base",
+    "LocalConnector": "connectors.local",
+    "NullConnector": "connectors.null",
+    "Tee": "connectors.tee",
+    "TensorBoardTracker": "connectors.tensorboard",
+    # what goes wrong
+    "RLFrameworkError": "errors",
+}
+
+__all__ = list(PUBLIC_NAMES)
+
+if not TYPE_CHECKING:  # A type checker that saw it would take every misspelt name for a public one.
+
+    def __getattr__(name: str) -> object:
+        """Import a public name on its first use."""
+        if name == "__version__":
+            value = _version()
+        elif name in PUBLIC_NAMES:
+            value = _imported(name)
+        else:
+            raise AttributeError(_unknown(name))
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *PUBLIC_NAMES, "__version__"})
+
+
+def _imported(name: str) -> object:
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{PUBLIC_NAMES[name]}"), name)
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("rl_framework")
+
+
+def _unknown(name: str) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, PUBLIC_NAMES, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"module {__name__!r} has no attribute {name!r}.{hint}"

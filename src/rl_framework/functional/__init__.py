@@ -1,0 +1,1 @@
+"""Pure functions: nothing here keeps state, writes logs, or moves data between devices."""
