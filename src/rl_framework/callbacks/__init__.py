@@ -1,0 +1,1 @@
+"""What watches a training run: progress bar, tracker, checkpoint schedule, stop conditions, any callable."""

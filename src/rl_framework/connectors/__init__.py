@@ -1,0 +1,1 @@
+"""Where agents and their numbers go: a store moves folders, a tracker takes numbers; neither sees an agent."""

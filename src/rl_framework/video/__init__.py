@@ -1,0 +1,1 @@
+"""Recordings of a policy at work, as files that every browser plays."""
