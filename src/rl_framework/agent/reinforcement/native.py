@@ -1,0 +1,163 @@
+"""Algorithms of this library, and of its users, as agents."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rl_framework.agent.reinforcement_learning_agent import Resumption, RLAgent
+from rl_framework.algorithms.base import Algorithm, make_config, train
+from rl_framework.algorithms.detached_env import DetachedEnv
+from rl_framework.callbacks.run import TrainingRun
+from rl_framework.checkpoints.manifest import Manifest
+from rl_framework.checkpoints.state_tree import read_state, write_state
+from rl_framework.core.policy import Policy
+from rl_framework.core.references import reference_to, resolve
+from rl_framework.core.seeding import restore_random_state
+from rl_framework.core.spaces import space_from_json, space_to_json
+from rl_framework.core.trees import Tree
+from rl_framework.envs.vector_env import EnvSpec, VectorEnv
+from rl_framework.errors import CorruptArchiveError, InvalidInputError, NotTrainedError, UnknownOptionError
+
+TRAINING_STATE = "training_state"
+
+
+class NativeAgent(RLAgent):
+    """An agent whose engine follows the `Algorithm` protocol: this library's algorithms and users' own.
+
+    Args:
+        algorithm_class: The algorithm, e.g. `QLearning`.
+        algorithm_parameters: Fields of `algorithm_class.Config`.
+
+    Raises:
+        InvalidInputError: It is not an algorithm, or a value is out of range.
+        UnknownOptionError: A parameter is not a field of its configuration.
+    """
+
+    kind: ClassVar[str] = "native"
+
+    def __init__(self, algorithm_class: type[Algorithm], algorithm_parameters: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        _check_algorithm(algorithm_class)
+        self.algorithm_class = algorithm_class
+        self.config = make_config(algorithm_class.Config, algorithm_parameters or {})
+        self._algorithm: Algorithm | None = None
+        self._spec: EnvSpec | None = None
+        self._observations: Tree = None
+        self._timesteps = 0
+        self._run: TrainingRun | None = None
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The algorithm itself, for what only it can do.
+
+        Raises:
+            NotTrainedError: The agent was never trained.
+        """
+        if self._algorithm is None:
+            raise NotTrainedError("This agent was never trained, so it has no policy. Call train(...) first.")
+        return self._algorithm
+
+    @property
+    def policy(self) -> Policy:
+        """What acts."""
+        return self.algorithm.policy
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether there is a policy."""
+        return self._algorithm is not None
+
+    @property
+    def timesteps(self) -> int:
+        """Environment steps that the agent has learned from in its life."""
+        return self._timesteps if self._run is None else self._run.timesteps
+
+    def _attach(self, env: VectorEnv) -> None:
+        self._move_to(env)
+
+    def _begin(self, env: VectorEnv, resumption: Resumption | None) -> None:
+        if resumption is None:
+            self._observations = env.reset(seed=getattr(self.config, "seed", None) if self._timesteps == 0 else None)
+        else:
+            self._observations = resumption.observations
+            restore_random_state(resumption.random)
+
+    def _learn(self, run: TrainingRun) -> None:
+        self._run = run
+        try:
+            train(self.algorithm, run, self._observations)
+        finally:
+            self._timesteps, self._run = run.timesteps, None
+
+    def _detach(self) -> None:
+        self._observations = None
+        if self._spec is not None:
+            self._move_to(DetachedEnv(self._spec))
+
+    def _move_to(self, env: VectorEnv) -> None:
+        """Build the algorithm over an environment; what it has learned goes along."""
+        learned = None if self._algorithm is None else self._algorithm.state_dict()
+        algorithm = self.algorithm_class(env, self.config)  # type: ignore[call-arg]  # a protocol tells no constructor
+        if learned is not None:
+            algorithm.load_state_dict(learned)
+        self._algorithm, self._spec = algorithm, env.spec
+
+    def _manifest(self) -> Manifest:
+        spec = self._known_spec()
+        return Manifest(
+            kind=self.kind,
+            algorithm=reference_to(self.algorithm_class),
+            parameters=dataclasses.asdict(self.config),
+            options={"n_envs": spec.n_envs, "has_action_masks": spec.has_action_masks},
+            observation_space=space_to_json(spec.observation_space),
+            action_space=space_to_json(spec.action_space),
+            timesteps=self.timesteps,
+        )
+
+    def _write(self, folder: Path) -> None:
+        state_folder = folder / TRAINING_STATE
+        state_folder.mkdir()
+        write_state(state_folder, "algorithm", self.algorithm.state_dict())
+        self._write_continuation(state_folder)
+
+    @classmethod
+    def _read(cls, folder: Path, manifest: Manifest, trust: Sequence[str], **changes: Any) -> NativeAgent:
+        for name in changes:
+            if name != "algorithm_parameters":
+                raise UnknownOptionError.of("change on loading", name, ["algorithm_parameters"])
+        parameters = {**manifest.parameters, **changes.get("algorithm_parameters", {})}
+        agent = cls(resolve(manifest.algorithm, trust=trust), parameters)
+        agent._move_to(DetachedEnv(_read_spec(manifest)))
+        agent.algorithm.load_state_dict(read_state(folder / TRAINING_STATE, "algorithm"))
+        agent._timesteps = manifest.timesteps
+        agent._read_continuation(folder / TRAINING_STATE)
+        return agent
+
+    def _known_spec(self) -> EnvSpec:
+        if self._spec is None:
+            raise NotTrainedError("This agent was never trained, so it has no spaces. Call train(...) first.")
+        return self._spec
+
+
+def _check_algorithm(algorithm_class: Any) -> None:
+    verbs = ("Config", "begin", "collect", "update", "state_dict", "load_state_dict")
+    missing = [verb for verb in verbs if not hasattr(algorithm_class, verb)]
+    if not isinstance(algorithm_class, type) or missing:
+        raise InvalidInputError(
+            "algorithm_class must be a class that follows the Algorithm protocol, such as QLearning; "
+            f"{algorithm_class!r} lacks {', '.join(missing) or 'nothing but is not a class'}."
+        )
+
+
+def _read_spec(manifest: Manifest) -> EnvSpec:
+    if manifest.observation_space is None or manifest.action_space is None:
+        raise CorruptArchiveError("The manifest tells no spaces.")
+    return EnvSpec(
+        n_envs=int(manifest.options["n_envs"]),
+        observation_space=space_from_json(manifest.observation_space),
+        action_space=space_from_json(manifest.action_space),
+        has_action_masks=bool(manifest.options["has_action_masks"]),
+    )

@@ -1,0 +1,114 @@
+"""Every algorithm that is held to the agents' contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import sb3_contrib
+import stable_baselines3 as sb3
+from stable_baselines3 import HerReplayBuffer
+from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
+
+from rl_framework.agent.reinforcement.native import NativeAgent
+from rl_framework.agent.reinforcement.stable_baselines.agent import StableBaselinesAgent
+from rl_framework.algorithms.q_learning import QLearning
+from rl_framework.testing.agent_contract import AgentCase
+from rl_framework.testing.environments import BitFlipping, ImageEnv, MaskedCorridor, RecallEnv
+
+Environments = Sequence[gym.Env[Any, Any]]
+
+SMALL = {"net_arch": [16]}
+ROLLOUT = {"n_steps": 32, "batch_size": 32, "n_epochs": 2, "policy_kwargs": SMALL, "seed": 0}
+REPLAY = {"learning_starts": 40, "buffer_size": 300, "batch_size": 16, "policy_kwargs": SMALL, "seed": 0}
+
+
+def several(make: Callable[[], gym.Env[Any, Any]], count: int = 2) -> Callable[[], Environments]:
+    """A function that makes `count` environments."""
+    return lambda: [make() for _ in range(count)]
+
+
+def cart_pole() -> gym.Env[Any, Any]:
+    return gym.make("CartPole-v1")
+
+
+def pendulum() -> gym.Env[Any, Any]:
+    return gym.make("Pendulum-v1")
+
+
+def limited_bit_flipping() -> gym.Env[Any, Any]:
+    return BitFlipping(n_bits=4)
+
+
+def frozen_lake() -> gym.Env[Any, Any]:
+    return gym.make("FrozenLake-v1")
+
+
+def stable(
+    name: str,
+    algorithm_class: Any,
+    make: Callable[[], gym.Env[Any, Any]],
+    parameters: dict[str, Any],
+    *,
+    count: int = 2,
+    total_timesteps: int = 200,
+    has_masks: bool = False,
+    **options: Any,
+) -> AgentCase:
+    """A case of a Stable-Baselines3 agent."""
+    return AgentCase(
+        name=name,
+        make_agent=lambda: StableBaselinesAgent(algorithm_class, parameters, **options),
+        make_environments=several(make, count),
+        total_timesteps=total_timesteps,
+        has_masks=has_masks,
+    )
+
+
+IMAGES = {"n_steps": 16, "batch_size": 16, "n_epochs": 1, "seed": 0}
+NOISE = OrnsteinUhlenbeckActionNoise(np.zeros(1), 0.2 * np.ones(1))
+HER = {
+    **REPLAY,
+    "replay_buffer_class": HerReplayBuffer,
+    "replay_buffer_kwargs": {"n_sampled_goal": 2, "goal_selection_strategy": "future"},
+}
+
+STABLE_BASELINES = [
+    stable("A2C", sb3.A2C, cart_pole, {"policy_kwargs": SMALL, "seed": 0}),
+    stable("DDPG", sb3.DDPG, pendulum, {**REPLAY, "action_noise": NOISE}),
+    stable("DQN", sb3.DQN, cart_pole, {**REPLAY, "target_update_interval": 50}),
+    stable("PPO", sb3.PPO, cart_pole, ROLLOUT),
+    stable("SAC", sb3.SAC, pendulum, REPLAY),
+    stable("TD3", sb3.TD3, pendulum, REPLAY, count=1),
+    stable("DQN+HER", sb3.DQN, limited_bit_flipping, HER),
+    stable("DQN+3-step", sb3.DQN, cart_pole, {**REPLAY, "n_steps": 3}),
+    stable("PPO+VecNormalize", sb3.PPO, pendulum, {**ROLLOUT, "use_sde": True}, normalization=True),
+    stable("SAC+VecNormalize", sb3.SAC, pendulum, {**REPLAY, "use_sde": True}, normalization=True),
+    stable("PPO+images", sb3.PPO, ImageEnv, IMAGES, total_timesteps=64),
+]
+
+CONTRIB = [
+    stable("ARS", sb3_contrib.ARS, cart_pole, {"n_delta": 2, "seed": 0}),
+    stable("CrossQ", sb3_contrib.CrossQ, pendulum, REPLAY, total_timesteps=120),
+    stable("MaskablePPO", sb3_contrib.MaskablePPO, MaskedCorridor, ROLLOUT, has_masks=True),
+    stable("QRDQN", sb3_contrib.QRDQN, cart_pole, REPLAY),
+    stable(
+        "RecurrentPPO",
+        sb3_contrib.RecurrentPPO,
+        RecallEnv,
+        {**ROLLOUT, "policy_kwargs": {"net_arch": [16], "lstm_hidden_size": 8}},
+    ),
+    stable("TQC", sb3_contrib.TQC, pendulum, REPLAY, total_timesteps=120),
+    stable("TRPO", sb3_contrib.TRPO, cart_pole, {"n_steps": 32, "batch_size": 32, "policy_kwargs": SMALL, "seed": 0}),
+]
+
+NATIVE = [
+    AgentCase(
+        name="QLearning",
+        make_agent=lambda: NativeAgent(QLearning, {"seed": 0}),
+        make_environments=several(frozen_lake, 3),
+        total_timesteps=300,
+    )
+]
