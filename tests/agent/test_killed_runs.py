@@ -14,7 +14,7 @@ from tests.agent.killed_runs import RUNS
 SCRIPT = Path(__file__).parent / "killed_runs.py"
 
 
-@pytest.mark.parametrize(("algorithm", "kills", "seed"), [("PPO", 25, 1), ("PPO", 25, 2), ("DQN", 6, 3)])
+@pytest.mark.parametrize(("algorithm", "kills", "seed"), [*(("PPO", 10, seed) for seed in range(5)), ("DQN", 6, 5)])
 def test_killed_runs_end_with_the_same_weights(algorithm: str, kills: int, seed: int, tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), str(tmp_path), algorithm, str(kills), str(seed)]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
@@ -23,4 +23,4 @@ def test_killed_runs_end_with_the_same_weights(algorithm: str, kills: int, seed:
     assert sum(outcome["killed"] for outcome in outcomes) == kills
     assert all(outcome["digest"] == outcome["expected"] for outcome in outcomes)
     assert all(outcome["ended_at"] == RUNS[algorithm][2] for outcome in outcomes)
-    assert len({outcome["resumed_at"] for outcome in outcomes}) > 3
+    assert len({outcome["resumed_at"] for outcome in outcomes}) > 2

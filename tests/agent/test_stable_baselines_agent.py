@@ -13,7 +13,7 @@ import sb3_contrib
 import stable_baselines3 as sb3
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from rl_framework.agent.catalog import load_agent
 from rl_framework.agent.reinforcement.stable_baselines.agent import StableBaselinesAgent
@@ -345,6 +345,11 @@ class TestSources:
         agent = StableBaselinesAgent(sb3.PPO, {"n_steps": 16, "batch_size": 16})
         assert agent.train(venv, 64, **QUIET).taken_timesteps == 64
 
+    def test_normalisation_is_the_agents_concern(self) -> None:
+        agent = StableBaselinesAgent(sb3.PPO, {"n_steps": 16, "batch_size": 16})
+        with pytest.raises(InvalidInputError, match="normalization="):
+            agent.train(VecNormalize(DummyVecEnv([cart_pole])), 64, **QUIET)
+
     def test_gymnasium_vector_env(self) -> None:
         venv = gym.make_vec("CartPole-v1", num_envs=2, vectorization_mode="sync")
         agent = StableBaselinesAgent(sb3.PPO, {"n_steps": 16, "batch_size": 16})
@@ -376,6 +381,12 @@ class TestParameters:
     )
     def test_round_trip(self, value: Any) -> None:
         assert decode(encode(value)) == value
+
+    def test_functions_need_trust(self) -> None:
+        data = {"features_extractor_class": {"@reference": "gymnasium.envs.registration:make"}}
+        with pytest.raises(UnsafeArchiveError, match="function"):
+            decode(data)
+        assert decode(data, trust=["gymnasium.envs.registration"])["features_extractor_class"] is gym.make
 
     def test_noise_round_trip(self) -> None:
         noise = sb3.common.noise.NormalActionNoise(np.zeros(2), np.full(2, 0.3))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, unwrap_vec_normalize
 
 from rl_framework.core.trees import Tree
 from rl_framework.envs import masks
@@ -103,5 +103,14 @@ class StableBaselinesVectorEnv(ForeignVectorEnv):
 
 
 def vec_env_source(vec_env: VecEnv) -> OpenSource:
-    """A source over a vector environment of stable_baselines3."""
+    """A source over a vector environment of stable_baselines3.
+
+    Raises:
+        InvalidInputError: It normalises; its statistics would neither be saved nor used when the agent is evaluated.
+    """
+    if unwrap_vec_normalize(vec_env) is not None:
+        raise InvalidInputError(
+            "The environments are wrapped in a VecNormalize, whose statistics would not travel with the agent. Pass "
+            "what it wraps, and normalization=Normalization(...) to StableBaselinesAgent."
+        )
     return OpenSource(StableBaselinesVectorEnv(vec_env))

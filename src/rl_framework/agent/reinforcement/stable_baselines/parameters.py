@@ -22,7 +22,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.preprocessing import is_image_space
 
 from rl_framework.core.references import reference_to, resolve
-from rl_framework.errors import CorruptArchiveError, InvalidInputError, UnknownOptionError
+from rl_framework.errors import CorruptArchiveError, InvalidInputError, UnknownOptionError, UnsafeArchiveError
 from rl_framework.functional import schedules
 
 RESERVED = {
@@ -164,12 +164,24 @@ def _decode_dict(data: dict[str, Any], trust: Sequence[str]) -> Any:
         case {"@array": values, "dtype": str(dtype)}:
             found = np.array(values, dtype=np.dtype(dtype))
         case {"@reference": str(reference)}:
-            found = resolve(reference, trust=trust)
+            found = _resolve_part(reference, trust)
         case {"@object": str(reference), "arguments": dict(arguments)}:
             found = _construct(reference, {name: decode(part, trust=trust) for name, part in arguments.items()})
         case _:
             found = {key: decode(part, trust=trust) for key, part in data.items()}
     return found
+
+
+def _resolve_part(reference: str, trust: Sequence[str]) -> Any:
+    """A class of an allow-listed or trusted module, or a function of a trusted one.
+
+    Parameters are called by whoever gets them; what an allow-listed library's functions would then do is not known.
+    """
+    found = resolve(reference, trust=trust)
+    module = reference.partition(":")[0]
+    if isinstance(found, type) or any(module == root or module.startswith(root + ".") for root in trust):
+        return found
+    raise UnsafeArchiveError(f"{reference!r} is a function. If you trust it, pass trust=[{module!r}].")
 
 
 def unsaved_names(parameters: Mapping[str, Any]) -> list[str]:
