@@ -103,9 +103,13 @@ class RLAgent(Agent):
     `train` and `resume` open the environments, watch the run and close up afterwards. A subclass with an engine of
     its own fills four blanks: how many steps it has learned from, how it takes up environments, how it learns, and
     how it lets go of them.
+
+    Attributes:
+        environment_id: Registered id of the environments that it was last trained in, None if there was none.
     """
 
     def __init__(self) -> None:
+        self.environment_id: str | None = None
         self._continuation: Continuation | None = None
         self._capture: Callable[[], Continuation] | None = None
 
@@ -231,6 +235,7 @@ class RLAgent(Agent):
         try:
             self._check_fit(env.spec, continuation)
             self._attach(env)
+            self.environment_id = env.spec.id
             return self._watch(env, watchers, target, continuation)
         finally:
             self._capture = None

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from rl_framework.errors import CorruptArchiveError
 
@@ -31,7 +31,7 @@ def save_network(network: torch.nn.Module, path: Path) -> None:
     kept_tensors = {
         name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items() if name not in aliases
     }
-    save_file(kept_tensors, path, metadata={ALIASES: json.dumps(aliases)})
+    path.write_bytes(save(kept_tensors, metadata={ALIASES: json.dumps(aliases)}))
 
 
 def load_network(network: torch.nn.Module, path: Path) -> None:

@@ -115,6 +115,7 @@ class NativeAgent(RLAgent):
             observation_space=space_to_json(spec.observation_space),
             action_space=space_to_json(spec.action_space),
             timesteps=self.timesteps,
+            notes={"environment_id": self.environment_id},
         )
 
     def _write(self, folder: Path) -> None:
@@ -133,6 +134,7 @@ class NativeAgent(RLAgent):
         agent._move_to(DetachedEnv(_read_spec(manifest)))
         agent.algorithm.load_state_dict(read_state(folder / TRAINING_STATE, "algorithm"))
         agent._timesteps = manifest.timesteps
+        agent.environment_id = manifest.notes.get("environment_id")
         agent._read_continuation(folder / TRAINING_STATE)
         return agent
 

@@ -188,6 +188,7 @@ class StableBaselinesAgent(RLAgent):
             observation_space=space_to_json(observation_space),
             action_space=space_to_json(action_space),
             timesteps=self.timesteps,
+            notes={"environment_id": self.environment_id},
         )
 
     def _write(self, folder: Path) -> None:
@@ -210,6 +211,7 @@ class StableBaselinesAgent(RLAgent):
         load_network(model.policy, folder / POLICY_FILE)
         load_training_state(model, read_state(folder / TRAINING_STATE, "model"))
         agent._model = model
+        agent.environment_id = manifest.notes.get("environment_id")
         agent._read_continuation(folder / TRAINING_STATE)
         return agent
 

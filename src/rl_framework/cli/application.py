@@ -1,0 +1,98 @@
+"""The application: its commands, its help, and how it ends."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from rl_framework.cli import environments, saved_agents, training
+from rl_framework.errors import InvalidInputError, MissingArchiveError, RLFrameworkError
+
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+BAD_INPUTS = (InvalidInputError, MissingArchiveError)
+
+
+class Commands(TyperGroup):
+    """The commands. What goes wrong on purpose becomes a message and an exit code instead of a traceback.
+
+    `--debug` may stand anywhere on the line.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take `--debug` from wherever it stands."""
+        if "--debug" in args:
+            args = ["--debug", *(each for each in args if each != "--debug")]
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+        except RLFrameworkError as error:
+            if ctx.params.get("debug"):
+                raise
+            typer.secho(f"Error: {error}", fg=typer.colors.RED, err=True)
+            raise typer.Exit(BAD_INPUT if isinstance(error, BAD_INPUTS) else FAILED) from None
+
+
+app = typer.Typer(
+    name="rl-framework",
+    cls=Commands,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from rl_framework.checkpoints.manifest import library_version
+
+        typer.echo(library_version())
+        raise typer.Exit
+
+
+@app.callback()
+def _application(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Train, evaluate, record and resume reinforcement learning agents.
+
+    A run of [bold]train[/bold] is a folder with the agent, checkpoints, reports and results.
+    The other commands take that folder, a saved agent, or a folder of checkpoints.
+
+    [bold]Examples[/bold]
+
+      rl-framework train CartPole-v1 -n 50000 --output runs/cartpole
+
+      rl-framework evaluate runs/cartpole --episodes 100
+
+      rl-framework record runs/cartpole --output cartpole.mp4
+
+      rl-framework resume runs/cartpole
+    """
+
+
+app.command()(training.train)
+app.command()(training.resume)
+app.command()(saved_agents.evaluate)
+app.command()(saved_agents.record)
+app.command()(saved_agents.compare)
+app.command()(saved_agents.info)
+app.command()(environments.environments)
+
+
+def main() -> None:
+    """Run the command line of this process, and end it with an exit code.
+
+    0: done; 1: failed; 2: the input does not fit; 130: Ctrl-C.
+    """
+    app(prog_name="rl-framework")

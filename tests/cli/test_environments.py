@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from rl_framework.cli.environments import registered_environments
+from tests.cli.commands import fail, succeed
+
+
+def test_environments_are_listed_in_groups() -> None:
+    groups = registered_environments()
+    assert "CartPole-v1" in groups["classic_control"]
+    assert "Ant-v5" in groups["mujoco"]
+    assert list(groups) == sorted(groups)
+
+
+def test_a_part_of_the_id_narrows_the_list() -> None:
+    assert succeed("environments", "CARTPOLE").splitlines()[:3] == ["classic_control", "  CartPole-v0", "  CartPole-v1"]
+
+
+def test_environments_that_were_removed_are_not_listed() -> None:
+    assert all("Ant-v2" not in ids for ids in registered_environments("ant").values())
+
+
+def test_a_pattern_without_a_match_is_bad_input() -> None:
+    assert "Did you mean CartPole-v" in fail("environments", "CartPole-v9")
