@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rl_framework import Evaluation, load_agent
+from rl_framework import Evaluation, RLAgent, load_agent
 from rl_framework.checkpoints.manifest import Manifest
 from tests.cli.commands import fail, rl_framework, succeed
 
