@@ -262,6 +262,27 @@ class TestSpaces:
         agent.train(env, 40, **QUIET)
         assert env.action_space.contains(agent.choose_action(env.observation_space.sample()))
 
+    @pytest.mark.parametrize(
+        "space",
+        [
+            spaces.Discrete(4, start=2),
+            spaces.MultiDiscrete([3, 4], start=[1, -2]),
+            spaces.Dict({"a": spaces.Discrete(3, start=-1), "b": spaces.Box(0, 1, (2,), np.float32)}),
+        ],
+    )
+    def test_observations_may_count_from_anywhere(self, space: spaces.Space[Any], tmp_path: Path) -> None:
+        agent = StableBaselinesAgent(sb3.PPO, {"n_steps": 16, "batch_size": 16})
+        actions = spaces.MultiDiscrete([2, 3], start=[5, 6])
+        agent.train(AnySpaceEnv(space, actions), 32, **QUIET)
+        assert len(agent.evaluate(AnySpaceEnv(space, actions), 3).returns) == 3
+        assert agent.export_onnx(tmp_path / "policy.onnx").exists()
+
+    def test_binary_actions_are_whole_numbers(self) -> None:
+        env = AnySpaceEnv(spaces.Box(-1, 1, (2,), np.float32), spaces.MultiBinary(3))
+        agent = StableBaselinesAgent(sb3.PPO, {"n_steps": 16, "batch_size": 16})
+        agent.train(env, 32, **QUIET)
+        assert len(agent.evaluate(env, 3).returns) == 3
+
     def test_nested_observations_are_flattened(self, tmp_path: Path) -> None:
         space = spaces.Dict(
             {

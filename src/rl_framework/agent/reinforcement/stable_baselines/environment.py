@@ -1,8 +1,8 @@
 """Our vector environments as Stable-Baselines3 sees them.
 
-Stable-Baselines3 knows flat Dict observations and Discrete actions that start at 0. Nested observations are
-flattened to one Dict (`camera/left`), shifted Discrete actions are shifted back; both are inverted here and
-nowhere else.
+Stable-Baselines3 knows flat Dict observations, and Discrete and MultiDiscrete spaces that count from 0. Nested
+observations are flattened to one Dict (`camera/left`), and what counts from elsewhere is shifted, here and nowhere
+else.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from typing_extensions import override
 
 from rl_framework.core.reports import EpisodeSummary
-from rl_framework.core.spaces import leaf_spaces
-from rl_framework.core.trees import Path, Tree, leaves_with_paths
+from rl_framework.core.spaces import leaf_spaces, map_space
+from rl_framework.core.trees import Path, Tree, leaves, leaves_with_paths, map_tree
 from rl_framework.envs.vector_env import VectorEnv, VectorStep
 from rl_framework.errors import SpaceError
 
@@ -32,33 +32,63 @@ class SpaceTranslation:
     """Between an environment's spaces and those that Stable-Baselines3 works with.
 
     Attributes:
-        observation_space: What Stable-Baselines3 sees.
+        flat_space: The environment's observations without nests, as the environment counts.
+        observation_space: What Stable-Baselines3 sees: the same, counted from 0.
         action_space: What Stable-Baselines3 acts in.
+
+    Raises:
+        SpaceError: Stable-Baselines3 has nothing like them.
     """
 
     def __init__(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> None:
         self._flattens = _is_nested(observation_space)
-        self.observation_space = _flat_space(observation_space) if self._flattens else observation_space
-        self._offset = int(action_space.start) if isinstance(action_space, spaces.Discrete) else 0
-        self.action_space = self._translate_action_space(action_space)
-
-    def observations(self, observations: Tree) -> Tree:
-        """Translate observations, single ones or batches."""
-        if not self._flattens:
-            return observations
-        return {_flat_name(path): leaf for path, leaf in leaves_with_paths(observations)}
-
-    def actions(self, actions: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Translate the model's actions to the environment's. `[B, ...]`."""
-        return actions + self._offset if self._offset else actions
-
-    def _translate_action_space(self, action_space: gym.Space[Any]) -> gym.Space[Any]:
+        self.flat_space = _flat_space(observation_space) if self._flattens else observation_space
+        self._starts = map_space(start_of, self.flat_space)
+        self._shifts = any(np.any(start) for start in leaves(self._starts))
+        self.observation_space = _counted_from_zero(self.flat_space) if self._shifts else self.flat_space
         if isinstance(action_space, spaces.Dict | spaces.Tuple):
             raise SpaceError(
                 f"Stable-Baselines3 has no {type(action_space).__name__} actions; these environments have "
                 f"{action_space}. Wrap them to flatten it into a Box or a MultiDiscrete."
             )
-        return spaces.Discrete(int(action_space.n)) if self._offset else action_space  # type: ignore[attr-defined]  # an offset is a Discrete's
+        self._first_action = start_of(action_space)
+        self.action_space = _leaf_from_zero(action_space)
+
+    def flatten(self, observations: Tree) -> Tree:
+        """Observations without nests, single ones or batches."""
+        if not self._flattens:
+            return observations
+        return {_flat_name(path): leaf for path, leaf in leaves_with_paths(observations)}
+
+    def observations(self, observations: Tree) -> Tree:
+        """Translate observations, single ones or batches."""
+        flat = self.flatten(observations)
+        return map_tree(np.subtract, flat, self._starts) if self._shifts else flat
+
+    def actions(self, actions: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Translate the model's actions to the environment's. `[B, ...]`."""
+        if isinstance(self.action_space, spaces.MultiBinary):
+            return actions.astype(np.int8)  # the library's come as floats
+        return actions + self._first_action if np.any(self._first_action) else actions
+
+
+def start_of(space: gym.Space[Any]) -> npt.NDArray[np.int64]:
+    """The smallest value of a Discrete or MultiDiscrete space; 0 for the others."""
+    return np.asarray(space.start if isinstance(space, spaces.Discrete | spaces.MultiDiscrete) else 0)
+
+
+def _counted_from_zero(space: gym.Space[Any]) -> gym.Space[Any]:
+    if isinstance(space, spaces.Dict):
+        return spaces.Dict({key: _leaf_from_zero(part) for key, part in space.spaces.items()})
+    return _leaf_from_zero(space)
+
+
+def _leaf_from_zero(space: gym.Space[Any]) -> gym.Space[Any]:
+    if not np.any(start_of(space)):
+        return space
+    if isinstance(space, spaces.MultiDiscrete):
+        return spaces.MultiDiscrete(space.nvec, dtype=space.dtype.type)
+    return spaces.Discrete(int(space.n))  # type: ignore[attr-defined]  # only these two have a start
 
 
 def _is_nested(space: gym.Space[Any]) -> bool:

@@ -22,7 +22,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 
 from rl_framework.agent.reinforcement.stable_baselines.algorithms import is_contrib
-from rl_framework.agent.reinforcement.stable_baselines.environment import SpaceTranslation
+from rl_framework.agent.reinforcement.stable_baselines.environment import SpaceTranslation, start_of
 from rl_framework.agent.reinforcement.stable_baselines.policy import StableBaselinesPolicy
 from rl_framework.core.spaces import leaf_shape
 from rl_framework.core.trees import Tree, stack
@@ -52,8 +52,8 @@ def exported_network(model: BaseAlgorithm, translation: SpaceTranslation, policy
         policy: The same model as a policy, which tells what is right.
     """
     observations = _sample(policy.observation_space)
-    inputs = _named(translation.observations(observations))
-    parts = (model.policy, ObservationReading(translation.observation_space, model), _action_units(model, policy))
+    inputs = _named(translation.flatten(observations))
+    parts = (model.policy, ObservationReading(translation.flat_space, model), _action_units(model, policy))
     if policy.is_recurrent:
         return _recurrent(RecurrentNetwork(*parts), policy, observations, inputs)
     if is_contrib(type(model), "MaskablePPO"):
@@ -200,7 +200,9 @@ class ObservationReading(torch.nn.Module):
         self.is_dict = isinstance(space, spaces.Dict)
         self.names = list(given)
         self.parts = torch.nn.ModuleList(
-            torch.nn.Sequential(*statistics.get(name, ()), *_channels_first(given[name], wanted[name]))
+            torch.nn.Sequential(
+                *_shift(given[name], -1), *statistics.get(name, ()), *_channels_first(given[name], wanted[name])
+            )
             for name in given
         ).to(model.device)
 
@@ -208,6 +210,20 @@ class ObservationReading(torch.nn.Module):
         """Raw entries of observations `[B, ...]`, in the order of `names`."""
         read = {name: part(entry) for name, part, entry in zip(self.names, self.parts, entries, strict=True)}
         return read if self.is_dict else read[OBSERVATION]
+
+
+class Shift(torch.nn.Module):
+    """Adds a whole number to choices, one per place."""
+
+    by: torch.Tensor
+
+    def __init__(self, by: npt.NDArray[np.int64]) -> None:
+        super().__init__()
+        self.register_buffer("by", torch.as_tensor(by))
+
+    def forward(self, choices: torch.Tensor) -> torch.Tensor:
+        """Shifted, of the same type. `[B, ...]`"""
+        return choices + self.by.to(choices.dtype)
 
 
 class Standardization(torch.nn.Module):
@@ -249,7 +265,7 @@ class ActionUnits(torch.nn.Module):
     def __init__(self, space: gym.Space[Any], *, squashed: bool) -> None:
         super().__init__()
         self.shape = leaf_shape(space)
-        self.offset = int(space.start) if isinstance(space, spaces.Discrete) else 0
+        self.shift = torch.nn.Sequential(*_shift(space, 1))
         self.is_box = isinstance(space, spaces.Box)
         self.squashed = squashed
         dtype = np.result_type(np.float32, space.dtype) if self.is_box else space.dtype
@@ -262,10 +278,16 @@ class ActionUnits(torch.nn.Module):
         """Shaped, scaled or clipped, and shifted. `[B, ...]`"""
         actions = chosen.reshape((-1, *self.shape)).to(self.dtype)
         if not self.is_box:
-            return actions + self.offset if self.offset else actions
+            shifted: torch.Tensor = self.shift(actions)
+            return shifted
         if self.squashed:
             return self.low + 0.5 * (actions + 1.0) * (self.high - self.low)
         return torch.minimum(torch.maximum(actions, self.low), self.high)
+
+
+def _shift(space: gym.Space[Any], sign: int) -> tuple[Shift, ...]:
+    """Between what counts from elsewhere and what counts from 0."""
+    return (Shift(sign * start_of(space)),) if np.any(start_of(space)) else ()
 
 
 def _action_units(model: BaseAlgorithm, policy: StableBaselinesPolicy) -> ActionUnits:
