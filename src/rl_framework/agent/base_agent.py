@@ -18,7 +18,7 @@ from rl_framework.checkpoints.manifest import Manifest
 from rl_framework.core.policy import BoolArray, Policy
 from rl_framework.core.spaces import is_batch
 from rl_framework.core.trees import Tree, map_tree, select
-from rl_framework.errors import InvalidInputError, NotTrainedError, VideoError
+from rl_framework.errors import InvalidInputError, NotTrainedError, UnknownOptionError, VideoError
 from rl_framework.evaluation.evaluate import evaluate_policy
 from rl_framework.evaluation.evaluation import Evaluation
 from rl_framework.video.recording import record_video
@@ -38,9 +38,11 @@ class Agent(ABC):
 
     Attributes:
         kind: Name under which the catalogue knows this class; stands in the manifest.
+        changeable: What may be changed on loading, by the names of `load`'s keywords.
     """
 
     kind: ClassVar[str]
+    changeable: ClassVar[tuple[str, ...]] = ()
 
     @property
     @abstractmethod
@@ -194,11 +196,15 @@ class Agent(ABC):
             **changes: What the class allows to change on loading, e.g. `algorithm_parameters`.
 
         Raises:
+            UnknownOptionError: The class allows no such change.
             MissingArchiveError: Nothing is there.
             CorruptArchiveError: It is truncated, altered, or of another kind of agent.
             NewerFormatError: A newer version of this library wrote it.
             UnsafeArchiveError: It names a class that is not trusted. Nothing was executed.
         """
+        for name in changes:
+            if name not in cls.changeable:
+                raise UnknownOptionError.of("change on loading", name, cls.changeable)
         with open_archive(find_agent(path)) as folder:
             manifest = Manifest.read(folder)
             if manifest.kind != cls.kind:

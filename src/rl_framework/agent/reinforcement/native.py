@@ -19,7 +19,7 @@ from rl_framework.core.seeding import restore_random_state
 from rl_framework.core.spaces import space_from_json, space_to_json
 from rl_framework.core.trees import Tree
 from rl_framework.envs.vector_env import EnvSpec, VectorEnv
-from rl_framework.errors import CorruptArchiveError, InvalidInputError, NotTrainedError, UnknownOptionError
+from rl_framework.errors import CorruptArchiveError, InvalidInputError, NotTrainedError
 
 TRAINING_STATE = "training_state"
 
@@ -37,6 +37,7 @@ class NativeAgent(RLAgent):
     """
 
     kind: ClassVar[str] = "native"
+    changeable: ClassVar[tuple[str, ...]] = ("algorithm_parameters",)
 
     def __init__(self, algorithm_class: type[Algorithm], algorithm_parameters: Mapping[str, Any] | None = None) -> None:
         super().__init__()
@@ -126,9 +127,6 @@ class NativeAgent(RLAgent):
 
     @classmethod
     def _read(cls, folder: Path, manifest: Manifest, trust: Sequence[str], **changes: Any) -> NativeAgent:
-        for name in changes:
-            if name != "algorithm_parameters":
-                raise UnknownOptionError.of("change on loading", name, ["algorithm_parameters"])
         parameters = {**manifest.parameters, **changes.get("algorithm_parameters", {})}
         agent = cls(resolve(manifest.algorithm, trust=trust), parameters)
         agent._move_to(DetachedEnv(_read_spec(manifest)))

@@ -47,7 +47,7 @@ from rl_framework.core.seeding import capture_random_state, restore_random_state
 from rl_framework.core.spaces import space_from_json, space_to_json
 from rl_framework.envs.source import open_environments
 from rl_framework.envs.vector_env import StateLevel, VectorEnv
-from rl_framework.errors import CorruptArchiveError, InvalidInputError, NotTrainedError, UnknownOptionError
+from rl_framework.errors import CorruptArchiveError, InvalidInputError, NotTrainedError
 from rl_framework.export.onnx import OnnxNetwork
 
 POLICY_FILE = "policy.safetensors"
@@ -70,6 +70,7 @@ class StableBaselinesAgent(RLAgent):
     """
 
     kind: ClassVar[str] = "stable_baselines"
+    changeable: ClassVar[tuple[str, ...]] = ("algorithm_parameters",)
 
     def __init__(
         self,
@@ -200,9 +201,6 @@ class StableBaselinesAgent(RLAgent):
 
     @classmethod
     def _read(cls, folder: Path, manifest: Manifest, trust: Sequence[str], **changes: Any) -> StableBaselinesAgent:
-        for name in changes:
-            if name != "algorithm_parameters":
-                raise UnknownOptionError.of("change on loading", name, ["algorithm_parameters"])
         algorithm_class = resolve(manifest.algorithm, trust=trust)
         parameters = {**decode(manifest.parameters, trust=trust), **changes.get("algorithm_parameters", {})}
         agent = cls(algorithm_class, parameters, normalization=_read_normalization(manifest.options))
