@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack, VecMonitor
 
 from rl_framework.core.trees import leaves
 from rl_framework.envs.source import open_environments
@@ -148,7 +148,7 @@ def test_a_bare_one_is_put_back_exactly(kind: str) -> None:
 @pytest.mark.parametrize(
     "foreign",
     [
-        lambda: VecNormalize(DummyVecEnv([make_short])),
+        lambda: VecMonitor(DummyVecEnv([make_short])),
         lambda: gym.wrappers.vector.RecordEpisodeStatistics(
             SyncVectorEnv([make_short], autoreset_mode=AutoresetMode.SAME_STEP)
         ),
