@@ -27,8 +27,9 @@ PARAMETERS: dict[str, Any] = {
 DQN_PARAMETERS: dict[str, Any] = {
     "policy": "MlpPolicy", "buffer_size": 50_000, "learning_starts": 500, "device": "cpu", "seed": 0
 }  # fmt: skip
-STEPS = 40_960
-DQN_STEPS = 8_000
+STEPS = 20_480
+DQN_STEPS = 4_000
+PAIRS = 15  # single runs differ by a tenth on a shared machine, so the median needs many
 
 
 def make_environments(count: int) -> list[gym.Env[Any, Any]]:
@@ -71,6 +72,7 @@ def measure() -> list[Comparison]:
             lambda: train_model(PPO, PARAMETERS, make_vec_env(ENVIRONMENT, n_envs=N_ENVS), STEPS),
             unit="steps/s",
             required_ratio=0.97,
+            pairs=PAIRS,
         ),
         compare(
             "PPO, 8 environments: agent.train against bare DummyVecEnv",
@@ -78,6 +80,7 @@ def measure() -> list[Comparison]:
             lambda: train_model(PPO, PARAMETERS, bare_vec_env(N_ENVS), STEPS),
             unit="steps/s",
             required_ratio=0.97,
+            pairs=PAIRS,
         ),
         compare(
             "DQN, 1 environment: agent.train against bare DummyVecEnv",
@@ -85,6 +88,7 @@ def measure() -> list[Comparison]:
             lambda: train_model(DQN, DQN_PARAMETERS, bare_vec_env(1), DQN_STEPS),
             unit="steps/s",
             required_ratio=0.97,
+            pairs=PAIRS,
         ),
         compare(
             "PPO, 8 environments: agent.train, automatic back-end, against SubprocVecEnv",

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rl_framework.core.policy import BoolArray
+from rl_framework.core.reports import EpisodeSummary
 from rl_framework.core.seeding import derive_seeds
 from rl_framework.core.trees import Tree
 from rl_framework.envs.batch import ActionReader, StepBatch, find_invalid_number
@@ -139,15 +140,22 @@ class SerialVectorEnv:
         return batch.observations
 
     def _collect(self, batch: StepBatch) -> VectorStep:
-        ended = [row for row in self._rows if row.summary is not None]
+        final: dict[int, Tree] = {}
+        episodes: list[EpisodeSummary] = []
+        infos = []
+        for row in self._rows:
+            infos.append(row.info)
+            if row.summary is not None:
+                final[row.index] = row.final
+                episodes.append(row.summary)
         return VectorStep(
             observations=batch.observations,
             rewards=batch.rewards,
             terminated=batch.terminated,
             truncated=batch.truncated,
-            final={row.index: row.final for row in ended},
-            infos=[row.info for row in self._rows],
-            episodes=tuple(row.summary for row in ended if row.summary is not None),
+            final=final,
+            infos=infos,
+            episodes=tuple(episodes),
         )
 
     def _check_numbers(self, batch: StepBatch) -> None:

@@ -51,7 +51,8 @@ class SpaceTranslation:
                 f"Stable-Baselines3 has no {type(action_space).__name__} actions; these environments have "
                 f"{action_space}. Wrap them to flatten it into a Box or a MultiDiscrete."
             )
-        self._first_action = start_of(action_space)
+        self._is_binary = isinstance(action_space, spaces.MultiBinary)
+        self._first_action = start_of(action_space) if np.any(start_of(action_space)) else None
         self.action_space = _leaf_from_zero(action_space)
 
     def flatten(self, observations: Tree) -> Tree:
@@ -67,9 +68,9 @@ class SpaceTranslation:
 
     def actions(self, actions: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Translate the model's actions to the environment's. `[B, ...]`."""
-        if isinstance(self.action_space, spaces.MultiBinary):
+        if self._is_binary:
             return actions.astype(np.int8)  # the library's come as floats
-        return actions + self._first_action if np.any(self._first_action) else actions
+        return actions if self._first_action is None else actions + self._first_action
 
 
 def start_of(space: gym.Space[Any]) -> npt.NDArray[np.int64]:
