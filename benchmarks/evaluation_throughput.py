@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 import gymnasium as gym
+import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
@@ -70,4 +71,5 @@ def measure() -> list[Comparison]:
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)  # as in training_throughput
     write_results("evaluation_throughput", measure())
