@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -95,4 +96,6 @@ def main() -> None:
 
     0: done; 1: failed; 2: the input does not fit; 130: Ctrl-C.
     """
+    # No command opens a window; without this, drawing a picture complains where there is no screen.
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     app(prog_name="rl-framework")
