@@ -23,4 +23,4 @@ def test_killed_runs_end_with_the_same_weights(algorithm: str, kills: int, seed:
     assert sum(outcome["killed"] for outcome in outcomes) == kills
     assert all(outcome["digest"] == outcome["expected"] for outcome in outcomes)
     assert all(outcome["ended_at"] == RUNS[algorithm][2] for outcome in outcomes)
-    assert len({outcome["resumed_at"] for outcome in outcomes}) > 2
+    assert any(0 < outcome["resumed_at"] < outcome["ended_at"] for outcome in outcomes)
