@@ -10,7 +10,7 @@ import pytest
 import stable_baselines3 as sb3
 import torch
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from rl_framework.agent.reinforcement.stable_baselines.agent import StableBaselinesAgent
 from tests.agent.cases import REPLAY, ROLLOUT
@@ -54,5 +54,17 @@ def test_same_weights_as_plain_stable_baselines(
         **{"policy": "MlpPolicy", **copy.deepcopy(parameters)},  # it writes into what it is given
     )
     plain.learn(steps)
+    for key, tensor in plain.policy.state_dict().items():
+        assert torch.equal(tensor, agent.model.policy.state_dict()[key]), key
+
+
+def test_same_weights_with_normalisation() -> None:
+    parameters: dict[str, Any] = {**ROLLOUT, "gamma": 0.9}
+    agent = StableBaselinesAgent(sb3.PPO, {"policy": "MlpPolicy", **parameters}, normalization=True)
+    agent.train(environments("Pendulum-v1", 2), 1280, vectorization="serial", progress_bar=False)
+    plain_envs = environments("Pendulum-v1", 2)
+    venv = VecNormalize(DummyVecEnv([lambda env=env: Monitor(env) for env in plain_envs]), gamma=0.9)  # type: ignore[misc]  # binds now
+    plain = sb3.PPO("MlpPolicy", venv, **copy.deepcopy(parameters))
+    plain.learn(1280)
     for key, tensor in plain.policy.state_dict().items():
         assert torch.equal(tensor, agent.model.policy.state_dict()[key]), key
