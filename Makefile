@@ -11,6 +11,8 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.10
 	$(if $(shell $(name) -c 'import sys, venv; print(sys.version_info >= (3, 10))' 2>/dev/null | grep True),$(name))))
 POETRY ?= poetry
 WORKERS ?= auto
+# They run on current libraries and declare old ones, so their own pins are left aside.
+WITHOUT_PINS := imitation==1.0.1 seals==0.2.1 huggingface_sb3==3.0 d3rlpy==2.8.1
 
 .PHONY: help install demo check format test test-learning bench lock clean
 
@@ -25,6 +27,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 		--editable '.[all]' --group dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(WITHOUT_PINS)
 	@touch $@
 
 demo: install  ## Train PPO on CartPole-v1, evaluate, record, save, reload; print where everything is.
@@ -50,6 +53,8 @@ bench: install  ## Side-by-side ratios, written to benchmarks/results/*.json.
 	$(BIN)/python -m benchmarks.training_throughput
 	$(BIN)/python -m benchmarks.evaluation_throughput
 	$(BIN)/python -m benchmarks.script_wall_time
+	$(BIN)/python -m benchmarks.episode_data
+	$(BIN)/python -m benchmarks.behavioural_cloning
 
 lock: ## Resolve again: poetry.lock and constraints.txt. Needs Poetry 2.2+ with poetry-plugin-export.
 	$(POETRY) lock --no-interaction

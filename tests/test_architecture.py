@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from rl_framework.compat.installation import WITHOUT_PINS
+
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -36,7 +38,17 @@ def test_every_imported_distribution_is_declared(pyproject: dict[str, Any]) -> N
     project = pyproject["project"]
     declared = {_distribution(line) for line in [*project["dependencies"], *project["optional-dependencies"]["all"]]}
 
+    declared |= {_distribution(requirement) for requirement in _installed_without_pins()}
+
     assert {module for module in _foreign_modules() if not _distributions_of(module) & declared} == set()
+
+
+def test_errors_name_what_the_set_up_installs_without_pins() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    found = re.search(r"^WITHOUT_PINS := (.*)$", makefile, flags=re.MULTILINE)
+
+    assert found
+    assert found.group(1).split() == _installed_without_pins()
 
 
 def test_extras_named_in_errors_exist(pyproject: dict[str, Any]) -> None:
@@ -56,11 +68,15 @@ def test_lock_names_no_host_and_no_local_path(file: str) -> None:
     text = (ROOT / file).read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if not line.startswith("description = ")]
 
-    assert [line for line in lines if re.search(r"https?://|file:|\[package\.source\]|-url|--find-links", line)] == []
+    assert [line for line in lines if re.search(r"https?://|file:|\[package\.source\]|-url\b|--find-links", line)] == []
 
 
 def test_no_module_is_a_drawer_for_odds_and_ends() -> None:
     assert [path for path in SOURCES if {"utils", "common", "helpers", "misc"} & {*path.parts[:-1], path.stem}] == []
+
+
+def _installed_without_pins() -> list[str]:
+    return [requirement for line in WITHOUT_PINS.values() for requirement in line.split()]
 
 
 def _distribution(requirement: str) -> str:

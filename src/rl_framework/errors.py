@@ -110,5 +110,13 @@ class ConnectorError(RLFrameworkError):
     """A store or tracker could not do what it was asked."""
 
 
+class UnreachableServiceError(ConnectorError):
+    """A service that cannot be reached or is overloaded; later it may work."""
+
+
 class VideoError(RLFrameworkError):
     """A video could not be recorded or encoded."""
+
+
+class LossyConversionWarning(UserWarning):
+    """Data went into a form that cannot carry all of it; the message says what was lost."""

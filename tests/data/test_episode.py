@@ -134,6 +134,31 @@ def test_equality_is_of_numbers_types_and_structure() -> None:
     assert make() != "episode"
 
 
+def test_equality_of_infos_looks_into_them() -> None:
+    def remarked(**remark: Any) -> Episode:
+        return make(1, infos=({"a": {"b": [np.arange(3), 1.5]}} | remark,))
+
+    assert remarked() == remarked()
+    assert remarked(nan=float("nan")) == remarked(nan=float("nan"))
+    assert remarked(array=np.arange(3)) == remarked(array=np.arange(3))
+    assert remarked(array=np.arange(3)) != remarked(array=np.arange(4))
+    assert remarked(array=np.arange(3)) != remarked(array=[0, 1, 2])
+    assert remarked(text="a") != remarked(text="b")
+    assert remarked(text="a") != remarked()
+    assert remarked() != make(1, infos=None)
+
+
+def test_one_made_of_checked_parts_is_like_any_other() -> None:
+    whole = make()
+    parts = (whole.observations, whole.actions, whole.rewards, whole.terminated, whole.infos)
+    again = Episode.from_checked(*parts)
+    assert again == whole
+    assert again[1:3] == whole[1:3]
+    assert pickle.loads(pickle.dumps(again)) == whole
+    with pytest.raises(FrozenInstanceError):
+        again.terminated = False  # type: ignore[misc]  # the test is that it fails
+
+
 def test_it_travels_between_processes_and_can_be_changed_into_another() -> None:
     episode = make()
     assert pickle.loads(pickle.dumps(episode)) == episode

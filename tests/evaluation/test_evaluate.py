@@ -15,7 +15,8 @@ from rl_framework.core.trees import Tree
 from rl_framework.envs.serial import SerialVectorEnv
 from rl_framework.envs.vector_env import EnvSpec
 from rl_framework.errors import EnvironmentFailure, InvalidInputError, InvalidNumberError, SpaceError
-from rl_framework.evaluation.evaluate import DEFAULT_N_ENVS, deal, evaluate_policy, run_episodes
+from rl_framework.evaluation.evaluate import evaluate_policy, run_episodes
+from rl_framework.rollouts.stepping import DEFAULT_N_ENVS, deal
 from rl_framework.testing.environments import CountingEnv, InvalidNumberEnv, MaskedCorridor, RaisingEnv, RecallEnv
 from tests.evaluation.policies import COUNTING_OBSERVATIONS, ConstantPolicy, MaskedPolicy, RandomPolicy, RecallPolicy
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from rl_framework.checkpoints.file_system import FolderLock, exchange, flush, flush_tree, shared_lock
 from rl_framework.checkpoints.manifest import MANIFEST_FILE, Manifest, is_complete
 from rl_framework.checkpoints.zip_files import holds_manifest, pack, unpack
-from rl_framework.errors import ArchiveError, InvalidInputError, MissingArchiveError
+from rl_framework.errors import ArchiveError, InvalidInputError, MissingArchiveError, RLFrameworkError
 
 READER_PATIENCE = 10.0
 CLAIM_ATTEMPTS = 10
@@ -47,7 +47,32 @@ def save_archive(path: str | Path, write: Callable[[Path], None]) -> None:
             content = staging / "content"
             content.mkdir()
             write(content)
-            _place_zip(content, target) if zipped else _place_folder(content, target)
+            _place_zip(content, target) if zipped else _place_folder(content, target, _listed_files)
+    except OSError as error:
+        raise ArchiveError(f"Cannot save to {target}: {error}. What was saved there before is untouched.") from error
+
+
+def replace_in_one_step(
+    path: str | Path, write: Callable[[Path], None], *, own_files: Callable[[Path], Collection[str]]
+) -> None:
+    """Save a file or a folder of any kind in one step, as `save_archive` does with agents.
+
+    Args:
+        path: Where to; whether what is there may be replaced is for the caller to judge. Missing parents are made.
+        write: Makes the file or the folder at the path that it is given, which has the ending of `path`.
+        own_files: Relative paths of the files in the old folder that belong to what is replaced; others are kept.
+
+    Raises:
+        ArchiveError: It cannot be written. What was there before is untouched, as it is when `write` raises.
+    """
+    target = Path(os.path.realpath(Path(path).expanduser()))
+    try:
+        with _parents(target), _staging_folder(target) as staging:
+            content = staging / f"content{target.suffix}"
+            write(content)
+            _place_folder(content, target, own_files) if content.is_dir() else _place_file(content, target)
+    except RLFrameworkError:
+        raise
     except OSError as error:
         raise ArchiveError(f"Cannot save to {target}: {error}. What was saved there before is untouched.") from error
 
@@ -72,8 +97,15 @@ def open_archive(path: str | Path) -> Iterator[Path]:
         yield unpack(place, Path(folder))
 
 
-def existing_archive(path: str | Path) -> Path:
+def existing_archive(
+    path: str | Path, *, what: str = "saved agent", is_whole: Callable[[Path], bool] = is_complete
+) -> Path:
     """The path itself if something is there, or the older version that a crash left beside it.
+
+    Args:
+        path: Where it should be.
+        what: What should be there, for the message.
+        is_whole: Whether a folder that a crash may have left holds all of it.
 
     Raises:
         MissingArchiveError: There is neither; the message names what has a similar name.
@@ -82,9 +114,9 @@ def existing_archive(path: str | Path) -> Path:
     if place.exists():
         return place
     previous = _previous_of(Path(os.path.realpath(place)))
-    if is_complete(previous):
+    if is_whole(previous):
         return previous
-    raise MissingArchiveError(f"No saved agent at {place}: there is no such file or folder.{_similar(place)}")
+    raise MissingArchiveError(f"No {what} at {place}: there is no such file or folder.{_similar(place)}")
 
 
 def _similar(place: Path) -> str:
@@ -171,19 +203,23 @@ def _previous_of(target: Path) -> Path:
 def _place_zip(content: Path, target: Path) -> None:
     archive = content.parent / "archive.zip"
     pack(content, archive)
-    flush(archive)
-    archive.replace(target)
+    _place_file(archive, target)
+
+
+def _place_file(content: Path, target: Path) -> None:
+    flush(content)
+    content.replace(target)
     _note_names(target.parent)
 
 
-def _place_folder(content: Path, target: Path) -> None:
+def _place_folder(content: Path, target: Path, own_files: Callable[[Path], Collection[str]]) -> None:
     flush_tree(content)
     with ExitStack() as stack:
         if target.is_dir():
             lock = FolderLock(target)
             stack.callback(lock.release)
             lock.acquire(timeout=READER_PATIENCE)
-            if _keep_foreign_files(target, content):
+            if _keep_foreign_files(target, content, own_files(target)):
                 flush_tree(content)
         _swap(content, target)
         _note_names(target.parent)
@@ -226,13 +262,12 @@ def _rename_aside(content: Path, target: Path) -> None:
         raise
 
 
-def _keep_foreign_files(old: Path, new: Path) -> bool:
-    """Give the new folder what others put into the old one: files that its manifest does not list.
+def _keep_foreign_files(old: Path, new: Path, ours: Collection[str]) -> bool:
+    """Give the new folder what others put into the old one: files that are not among `ours`.
 
     Returns:
         Whether there were any.
     """
-    ours = _listed_files(old)
     named = {file.relative_to(old): file for file in old.rglob("*") if file.is_symlink() or not file.is_dir()}
     foreign = {name: file for name, file in named.items() if name.as_posix() not in ours}
     for name, file in foreign.items():

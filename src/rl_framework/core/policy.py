@@ -54,3 +54,17 @@ class Policy(Protocol):
             deterministic: The most probable action instead of a sampled one.
         """
         ...
+
+
+@runtime_checkable
+class RewardConditioned(Protocol):
+    """A policy with memory that also wants to know what its actions earned, as decision transformers do."""
+
+    def with_rewards(self, state: Tree, rewards: npt.NDArray[np.floating[Any]]) -> Tree:
+        """The memory after the rewards of its latest actions.
+
+        Args:
+            state: What `act` gave. `[B, ...]` per leaf
+            rewards: What the environments gave for the actions. `[B]`
+        """
+        ...

@@ -69,7 +69,7 @@ def isolated_sampling(space: gym.Space[Any], seed: int) -> Iterator[None]:
 
     Some policies explore by sampling their action space, whose generators are its own and not the process's.
     """
-    generators = [part.np_random.bit_generator for part in _with_parts(space)]
+    generators = _generators(space)
     before = [generator.state for generator in generators]
     for generator, sequence in zip(generators, np.random.SeedSequence(seed).spawn(len(generators)), strict=True):
         generator.state = type(generator)(sequence).state
@@ -78,6 +78,46 @@ def isolated_sampling(space: gym.Space[Any], seed: int) -> Iterator[None]:
     finally:
         for generator, state in zip(generators, before, strict=True):
             generator.state = state
+
+
+class SeparateRandomness:
+    """Random generators for something that takes turns with the rest of the process, such as a Python generator.
+
+    Its first turn starts from the seed, as in a block of `isolated_randomness` and `isolated_sampling`; each further
+    one goes on where the turn before it ended. Outside of turns, the generators are as if there had been none.
+
+    Args:
+        seed: The seed.
+        space: The space whose `sample()` belongs to it, too.
+    """
+
+    def __init__(self, seed: int, space: gym.Space[Any]) -> None:
+        self._generators = _generators(space)
+        with isolated_randomness(seed), isolated_sampling(space, seed):
+            self._own = self._capture()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Run a block with its generators."""
+        before = self._capture()
+        self._restore(self._own)
+        try:
+            yield
+        finally:
+            self._own = self._capture()
+            self._restore(before)
+
+    def _capture(self) -> tuple[dict[str, Any], list[Any]]:
+        return capture_random_state(), [generator.state for generator in self._generators]
+
+    def _restore(self, states: tuple[dict[str, Any], list[Any]]) -> None:
+        restore_random_state(states[0])
+        for generator, state in zip(self._generators, states[1], strict=True):
+            generator.state = state
+
+
+def _generators(space: gym.Space[Any]) -> list[Any]:
+    return [part.np_random.bit_generator for part in _with_parts(space)]
 
 
 def _with_parts(space: gym.Space[Any]) -> Iterator[gym.Space[Any]]:

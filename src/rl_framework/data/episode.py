@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,33 @@ class Episode:
     actions: Tree
     rewards: FloatArray | None
     terminated: bool
-    infos: tuple[Mapping[str, Any], ...] | None = None
+    infos: Sequence[Mapping[str, Any]] | None = None
+
+    @classmethod
+    def from_checked(
+        cls,
+        observations: Tree,
+        actions: Tree,
+        rewards: FloatArray | None,
+        terminated: bool,
+        infos: Sequence[Mapping[str, Any]] | None,
+    ) -> Episode:
+        """An episode of parts that fit each other already, made without looking at them: for readers of files.
+
+        Args:
+            observations: Arrays that cannot be written to. `[T + 1, ...]` per leaf
+            actions: Arrays that cannot be written to. `[T, ...]` per leaf
+            rewards: An array of floats that cannot be written to. `[T]`
+            terminated: The task ended.
+            infos: Remarks that do not change, compare like a tuple and may be read late. `[T]`
+        """
+        episode = object.__new__(cls)
+        _set_observations(episode, observations)
+        _set_actions(episode, actions)
+        _set_rewards(episode, rewards)
+        _set_terminated(episode, terminated)
+        _set_infos(episode, infos)
+        return episode
 
     def __post_init__(self) -> None:
         steps = _count_steps(self.actions)
@@ -103,10 +129,16 @@ class Episode:
             and _equal(self.observations, other.observations)
             and _equal(self.actions, other.actions)
             and _equal(self.rewards, other.rewards)
-            and self.infos == other.infos
+            and _equal_remarks(self.infos, other.infos)
         )
 
     __hash__ = None  # type: ignore[assignment]  # arrays have no hash
+
+
+# The slots themselves: a frozen record's own way of setting them takes longer than everything else in `from_checked`.
+_set_observations, _set_actions, _set_rewards, _set_terminated, _set_infos = (
+    vars(Episode)[name].__set__ for name in ("observations", "actions", "rewards", "terminated", "infos")
+)
 
 
 def _count_steps(actions: Tree) -> int:
@@ -152,6 +184,18 @@ def _equal(first: Tree, second: Tree) -> bool:
     return [path for path, _ in ours] == [path for path, _ in theirs] and all(
         _equal_arrays(one, other) for (_, one), (_, other) in zip(ours, theirs, strict=True)
     )
+
+
+def _equal_remarks(first: Any, second: Any) -> bool:
+    """Equality of infos and what is in them; NaN equals NaN."""
+    if isinstance(first, np.ndarray) or isinstance(second, np.ndarray):
+        both = isinstance(first, np.ndarray) and isinstance(second, np.ndarray)
+        return both and _equal_arrays(first, second)
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        return first.keys() == second.keys() and all(_equal_remarks(first[key], second[key]) for key in first)
+    if isinstance(first, Sequence) and isinstance(second, Sequence) and not isinstance(first, str):
+        return len(first) == len(second) and all(map(_equal_remarks, first, second))
+    return bool(first == second or (first != first and second != second))  # noqa: PLR0124  NaN is not itself
 
 
 def _equal_arrays(first: np.ndarray | None, second: np.ndarray | None) -> bool:

@@ -6,7 +6,7 @@ Every environment plays a quota that is fixed beforehand, so short episodes are 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
@@ -15,15 +15,10 @@ import numpy as np
 from rl_framework.core.policy import Policy
 from rl_framework.core.reports import EpisodeSummary
 from rl_framework.core.seeding import derive_seeds, fresh_seed, isolated_randomness, isolated_sampling
-from rl_framework.core.spaces import check_equal
-from rl_framework.core.trees import Tree
-from rl_framework.envs.source import EnvironmentSource, environment_source
-from rl_framework.envs.vector_env import VectorEnv, VectorStep
-from rl_framework.errors import InvalidInputError
-from rl_framework.evaluation.actions import ActionCheck
+from rl_framework.envs.source import environment_source
+from rl_framework.envs.vector_env import VectorEnv
 from rl_framework.evaluation.evaluation import Evaluation
-
-DEFAULT_N_ENVS = 64
+from rl_framework.rollouts.stepping import check_plan, check_spaces, deal, open_rows, start_rows, steps
 
 
 def evaluate_policy(
@@ -48,46 +43,30 @@ def evaluate_policy(
         deterministic: The policy's most probable actions instead of sampled ones.
         seed: Seed of episodes and policy; drawn from the operating system and recorded if None.
         n_envs: Environments side by side; at most one per episode. Where the given environments cannot be copied,
-            their number; else `DEFAULT_N_ENVS` unless given.
+            their number; else 64 unless given.
 
     Raises:
         InvalidInputError: `n_eval_episodes` or `n_envs` is not positive, or `seed` is negative.
         SpaceError: The environments do not have the policy's spaces, or the policy gave an action outside of them.
         EnvironmentFailure: An environment raised, died, hung or gave an invalid number.
     """
-    _check_positive("n_eval_episodes", n_eval_episodes)
-    if n_envs is not None:
-        _check_positive("n_envs", n_envs)
-    if seed is not None and seed < 0:
-        raise InvalidInputError(f"Expected a seed of at least 0, got {seed}.")
+    check_plan("n_eval_episodes", n_eval_episodes, n_envs, seed)
     source = environment_source(environments)
     seed = fresh_seed() if seed is None else seed
     with (
         isolated_randomness(seed),
         isolated_sampling(policy.action_space, seed),
-        closing(_open(source, n_eval_episodes, n_envs)) as env,
+        closing(open_rows(source, n_eval_episodes, n_envs)) as env,
     ):
         return _evaluate(policy, env, n_eval_episodes, deterministic, seed)
 
 
-def _open(source: EnvironmentSource, n_episodes: int, n_envs: int | None) -> VectorEnv:
-    """In this process, so that nothing depends on how fast a step happens to be."""
-    if not source.copyable:
-        return source.open(n_envs)
-    return source.open(min(n_envs or DEFAULT_N_ENVS, n_episodes), "serial")
-
-
 def _evaluate(policy: Policy, env: VectorEnv, n_episodes: int, deterministic: bool, seed: int) -> Evaluation:
-    _check_spaces(policy, env)
+    check_spaces(policy, env, "the evaluation environment")
     schedules = deal(derive_seeds(seed, n_episodes), env.spec.n_envs)
     start = time.perf_counter()
     episodes = run_episodes(policy, env, schedules, deterministic=deterministic, seed=seed)
     return _as_evaluation(episodes, env, deterministic, seed, time.perf_counter() - start)
-
-
-def deal(seeds: Sequence[int], n_envs: int) -> list[list[int]]:
-    """One schedule of seeds per environment: episode k is played by environment `k % n_envs`."""
-    return [list(seeds[row::n_envs]) for row in range(n_envs)]
 
 
 def run_episodes(
@@ -117,42 +96,14 @@ def run_episodes(
     quotas = [len(schedule) for schedule in schedules]
     played: list[list[EpisodeSummary]] = [[] for _ in quotas]
     missing = sum(quotas)
-    observations = env.reset_to_schedule(schedules) if env.spec.seeds_episodes else env.reset(seed)
-    for step in _steps(policy, env, observations, deterministic):
-        for episode in step.episodes:
+    for step in steps(policy, env, start_rows(env, schedules, seed), deterministic=deterministic):
+        for episode in step.result.episodes:
             if len(played[episode.row]) < quotas[episode.row]:
                 played[episode.row].append(episode)
                 missing -= 1
         if not missing:
             break
     return [played[row][turn] for turn in range(max(quotas)) for row in range(len(quotas)) if turn < quotas[row]]
-
-
-def _steps(policy: Policy, env: VectorEnv, observations: Tree, deterministic: bool) -> Iterator[VectorStep]:
-    """Step for ever: the policy's memory goes round, and is cleared where an episode begins."""
-    check = ActionCheck(env.spec.action_space, env.spec.n_envs)
-    has_masks = env.spec.has_action_masks
-    starts = np.ones(env.spec.n_envs, dtype=np.bool_)
-    state: Tree = None
-    while True:
-        masks = env.action_masks if has_masks else None
-        output = policy.act(observations, state, episode_starts=starts, action_masks=masks, deterministic=deterministic)
-        check(output.actions)
-        env.send(output.actions)
-        step = env.recv()
-        yield step
-        observations, state, starts = step.observations, output.state, step.terminated | step.truncated
-
-
-def _check_positive(name: str, value: int) -> None:
-    if value < 1:
-        raise InvalidInputError(f"Expected {name} of at least 1, got {value}.")
-
-
-def _check_spaces(policy: Policy, env: VectorEnv) -> None:
-    who = "the evaluation environment"
-    check_equal(policy.observation_space, env.spec.observation_space, role="observation", who=who)
-    check_equal(policy.action_space, env.spec.action_space, role="action", who=who)
 
 
 def _as_evaluation(

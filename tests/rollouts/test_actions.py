@@ -7,7 +7,7 @@ import pytest
 from gymnasium import spaces
 
 from rl_framework.errors import SpaceError
-from rl_framework.evaluation.actions import ActionCheck
+from rl_framework.rollouts.actions import ActionCheck
 
 MULTI = spaces.MultiDiscrete([2, 3], start=[0, 5])
 NEST = spaces.Dict({"move": spaces.Box(-1.0, 1.0, (2,)), "keys": spaces.Tuple([spaces.MultiBinary(3), MULTI])})

@@ -1,0 +1,1 @@
+"""Repairs of upstream libraries: scoped, gated by version, each with a link and a test that ends it."""

@@ -1,0 +1,1 @@
+"""Where policy meets environment: steps, and whole episodes made of them."""
