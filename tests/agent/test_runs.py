@@ -18,9 +18,10 @@ import torch
 
 from rl_framework.agent.base_agent import Agent
 from rl_framework.agent.catalog import load_agent
+from rl_framework.agent.continuation import Resumption
 from rl_framework.agent.reinforcement.native import NativeAgent
 from rl_framework.agent.reinforcement.stable_baselines.agent import StableBaselinesAgent
-from rl_framework.agent.reinforcement_learning_agent import Resumption, RLAgent
+from rl_framework.agent.reinforcement_learning_agent import RLAgent
 from rl_framework.algorithms.q_learning import QLearning
 from rl_framework.callbacks.base import Callback, RunHandle
 from rl_framework.callbacks.checkpoint_schedule import CheckpointSchedule

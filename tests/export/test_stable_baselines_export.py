@@ -211,8 +211,8 @@ def test_inputs_are_the_entries_of_the_observation_and_nothing_but_the_actor_is_
 
 def test_exporting_changes_nothing(tmp_path: Path) -> None:
     agent = STABLE_BASELINES[4].make_agent()
-    agent.train(STABLE_BASELINES[4].make_environments(), 60, **QUIET)
     assert isinstance(agent, StableBaselinesAgent)
+    agent.train(STABLE_BASELINES[4].make_environments(), 60, **QUIET)
     agent.model.policy.set_training_mode(True)
     before, random = copy.deepcopy(agent.model.policy.state_dict()), capture_random_state()
     agent.export_onnx(tmp_path / "policy.onnx")

@@ -6,7 +6,7 @@ import json
 import tempfile
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -18,9 +18,11 @@ from rl_framework.checkpoints.manifest import Manifest
 from rl_framework.core.policy import BoolArray, Policy
 from rl_framework.core.spaces import is_batch
 from rl_framework.core.trees import Tree, map_tree, select
+from rl_framework.data.episode import Episode
 from rl_framework.errors import InvalidInputError, NotTrainedError, UnknownOptionError, VideoError
 from rl_framework.evaluation.evaluate import evaluate_policy
 from rl_framework.evaluation.evaluation import Evaluation
+from rl_framework.rollouts.play import play_episodes
 from rl_framework.video.recording import record_video
 
 if TYPE_CHECKING:
@@ -72,6 +74,12 @@ class Agent(ABC):
         cls: type[AgentType], folder: Path, manifest: Manifest, trust: Sequence[str], **changes: Any
     ) -> AgentType:
         """Make the agent that `_write` wrote."""
+
+    def _write_companions(self, folder: Path) -> None:  # noqa: B027  (most kinds have none)
+        """Write what stands beside the agent's own files, whatever its kind; nothing unless overridden."""
+
+    def _read_companions(self, folder: Path) -> None:  # noqa: B027  (most kinds have none)
+        """Take back what `_write_companions` wrote; older files may lack it."""
 
     def choose_action(
         self, observation: Tree, deterministic: bool = False, *, action_masks: BoolArray | None = None
@@ -139,6 +147,33 @@ class Agent(ABC):
             n_envs=n_envs,
         )
 
+    def play_episodes(
+        self,
+        environments: Any,
+        n_episodes: int,
+        *,
+        deterministic: bool = False,
+        seed: int | None = None,
+        n_envs: int | None = None,
+    ) -> Iterator[Episode]:
+        """Play episodes and give each of them as a recording; `EpisodeSequence.from_agent` keeps them.
+
+        Args:
+            environments: Whatever `evaluate` takes. Copies of it are played side by side.
+            n_episodes: Number of episodes; every copy plays a fixed share of them.
+            deterministic: The most probable actions instead of sampled ones.
+            seed: From which the seeds of all episodes are derived.
+            n_envs: Number of copies side by side; chosen from the number of episodes if None.
+
+        Raises:
+            NotTrainedError: The agent was never trained.
+            SpaceError: The environment's spaces are not the agent's.
+            EnvironmentFailure: The environment raised, or gave a NaN or infinite number.
+        """
+        return play_episodes(
+            self.policy, environments, n_episodes, deterministic=deterministic, seed=seed, n_envs=n_envs
+        )
+
     def record_video(
         self,
         environment: Any,
@@ -184,6 +219,7 @@ class Agent(ABC):
     def fill_folder(self, folder: Path) -> None:
         """Write the agent into an empty folder: `save` without replacing anything."""
         self._write(folder)
+        self._write_companions(folder)
         self._manifest().write(folder)
 
     @classmethod
@@ -212,7 +248,9 @@ class Agent(ABC):
                     f"{path} holds an agent of kind {manifest.kind!r}, {cls.__name__} is of kind {cls.kind!r}. "
                     "load_agent(path) finds the right class."
                 )
-            return cls._read(folder, manifest, trust, **changes)
+            agent = cls._read(folder, manifest, trust, **changes)
+            agent._read_companions(folder)
+            return agent
 
     def export_onnx(self, path: str | Path) -> Path:
         """Write the deterministic policy as one .onnx file, which runs without this library and without torch.

@@ -23,7 +23,9 @@ from rl_framework.errors import (
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
-LIBRARIES = ("rl_framework", "numpy", "torch", "gymnasium", "stable_baselines3", "sb3_contrib")
+LIBRARIES = (
+    "rl_framework", "numpy", "torch", "gymnasium", "stable_baselines3", "sb3_contrib", "imitation", "d3rlpy",
+)  # fmt: skip
 CHUNK_BYTES = 2**20
 
 

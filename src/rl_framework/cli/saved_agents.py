@@ -151,13 +151,10 @@ def _names(a: Path, b: Path) -> tuple[str, str]:
 
 def _resume_level(folder: Path) -> str | None:
     """How exactly the run that wrote the agent can be resumed from it; None if there is nothing to resume."""
-    from rl_framework.agent.reinforcement_learning_agent import CONTINUATION, Continuation
-    from rl_framework.checkpoints.state_tree import read_state
+    from rl_framework.agent.continuation import Continuation
 
-    state_folder = folder / "training_state"
-    if not (state_folder / f"{CONTINUATION}.json").exists():
-        return None
-    return str(Continuation.from_tree(read_state(state_folder, CONTINUATION)).environments.level)
+    continuation = Continuation.read(folder / "training_state")
+    return None if continuation is None else str(continuation.level)
 
 
 def _description(manifest: Manifest, resume_level: str | None) -> list[tuple[str, str]]:

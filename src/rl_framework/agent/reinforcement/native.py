@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rl_framework.agent.reinforcement_learning_agent import Resumption, RLAgent
+from rl_framework.agent.continuation import Resumption
+from rl_framework.agent.reinforcement_learning_agent import RLAgent
 from rl_framework.algorithms.base import Algorithm, make_config, train
 from rl_framework.algorithms.detached_env import DetachedEnv
 from rl_framework.callbacks.run import TrainingRun

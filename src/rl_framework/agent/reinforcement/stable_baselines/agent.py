@@ -12,6 +12,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from typing_extensions import override
 
+from rl_framework.agent.continuation import Resumption
 from rl_framework.agent.reinforcement.stable_baselines import sb3_archive
 from rl_framework.agent.reinforcement.stable_baselines.algorithms import is_contrib
 from rl_framework.agent.reinforcement.stable_baselines.bridge import RunBridge, make_logger
@@ -37,7 +38,7 @@ from rl_framework.agent.reinforcement.stable_baselines.training_state import (
     noise_state,
     training_state,
 )
-from rl_framework.agent.reinforcement_learning_agent import Resumption, RLAgent
+from rl_framework.agent.reinforcement_learning_agent import RLAgent
 from rl_framework.callbacks.run import TrainingRun
 from rl_framework.checkpoints.manifest import Manifest
 from rl_framework.checkpoints.networks import load_network, save_network
