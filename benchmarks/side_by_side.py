@@ -7,14 +7,14 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-LIBRARIES = ("rl_framework", "stable_baselines3", "sb3_contrib", "gymnasium", "torch", "numpy")
+LIBRARIES = ("rl_framework", "stable_baselines3", "sb3_contrib", "gymnasium", "torch", "numpy", "imitation", "datasets")
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,37 @@ class Comparison:
         )
 
 
+@dataclass(frozen=True)
+class Limit:
+    """A figure that must stay below a bound.
+
+    Attributes:
+        name: What was measured.
+        values: One figure per run.
+        unit: Their unit.
+        bound: What the median must not exceed.
+    """
+
+    name: str
+    values: tuple[float, ...]
+    unit: str
+    bound: float
+
+    @property
+    def median(self) -> float:
+        """Median over the runs."""
+        return statistics.median(self.values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the results file."""
+        return {**asdict(self), "median": self.median, "met": self.median <= self.bound}
+
+    def __str__(self) -> str:
+        verdict = "met" if self.median <= self.bound else "MISSED"
+        spread = f"{min(self.values):.3g} to {max(self.values):.3g}"
+        return f"{self.name}: {self.median:.3g} {self.unit} ({spread}), at most {self.bound}: {verdict}"
+
+
 def compare(
     name: str,
     ours: Callable[[], float],
@@ -91,11 +122,13 @@ def compare(
     return comparison
 
 
-def write_results(name: str, comparisons: list[Comparison]) -> Path:
-    """Write the comparisons with the machine's description to `benchmarks/results/<name>.json`."""
+def write_results(name: str, comparisons: list[Comparison], limits: Sequence[Limit] = ()) -> Path:
+    """Write the figures with the machine's description to `benchmarks/results/<name>.json`."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    content = {"machine": machine(), "comparisons": [each.to_dict() for each in comparisons]}
+    content: dict[str, Any] = {"machine": machine(), "comparisons": [each.to_dict() for each in comparisons]}
+    if limits:
+        content["limits"] = [each.to_dict() for each in limits]
     path.write_text(json.dumps(content, indent=2) + "\n")
     print(f"Written to {path}")
     return path

@@ -132,5 +132,7 @@ def make_config(config_class: type[Config], parameters: Mapping[str, Any]) -> Co
             raise UnknownOptionError.of(f"parameter of {config_class.__name__}", name, known)
     try:
         return config_class(**parameters)
+    except RLFrameworkError:
+        raise
     except TypeError as error:
         raise InvalidInputError(f"{config_class.__name__} cannot be made from {dict(parameters)}: {error}.") from error

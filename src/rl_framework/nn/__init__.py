@@ -1,0 +1,1 @@
+"""Networks: encoders of observations, heads for actions, distributions, and policies made of them."""

@@ -1,0 +1,53 @@
+"""Numbers brought to mean 0 and standard deviation 1, by statistics of all that was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class RunningNormalization(nn.Module):
+    """Subtracts the mean and divides by the standard deviation of what `update` has seen.
+
+    Acting and training leave the statistics alone: only `update` changes them. They are part of the module's state.
+
+    Args:
+        shape: Shape of one value.
+        clip: Normalised numbers are cut to this magnitude, against outliers.
+        epsilon: Added to the variance.
+
+    Source: the batch update is Chan, Golub & LeVeque, Updating Formulae and a Pairwise Algorithm for Computing Sample
+    Variances, 1979, equation 2.1.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    count: Tensor
+
+    def __init__(self, shape: Sequence[int], *, clip: float = 10.0, epsilon: float = 1e-8) -> None:
+        super().__init__()
+        self.clip = clip
+        self.epsilon = epsilon
+        self.register_buffer("mean", torch.zeros(tuple(shape), dtype=torch.float64))
+        self.register_buffer("variance", torch.ones(tuple(shape), dtype=torch.float64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+
+    @torch.no_grad()
+    def update(self, values: Tensor) -> None:
+        """Take values into the statistics. `[B, *shape]`"""
+        batch = values.to(torch.float64)
+        added = float(len(batch))
+        total = self.count + added
+        delta = batch.mean(0) - self.mean
+        squares = self.variance * self.count + batch.var(0, correction=0) * added
+        self.variance.copy_((squares + delta.square() * self.count * added / total) / total)
+        self.mean.add_(delta * added / total)
+        self.count.copy_(total)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Normalised values as float32. `[B, *shape]`"""
+        scale = torch.rsqrt(self.variance + self.epsilon).to(torch.float32)
+        normalized = (values - self.mean.to(torch.float32)) * scale
+        return normalized.clamp(-self.clip, self.clip)
