@@ -1,0 +1,1 @@
+"""Every algorithm of the library `imitation` as an agent."""
