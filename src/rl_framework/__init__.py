@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rl_framework.agent.base_agent import Agent as Agent
     from rl_framework.agent.catalog import load_agent as load_agent
+    from rl_framework.agent.imitation.behavioural_cloning import BehaviouralCloningAgent as BehaviouralCloningAgent
+    from rl_framework.agent.imitation.d3rlpy.agent import D3RLPYAgent as D3RLPYAgent
+    from rl_framework.agent.imitation.imitation.agent import ImitationAgent as ImitationAgent
     from rl_framework.agent.imitation_learning_agent import ILAgent as ILAgent
     from rl_framework.agent.reinforcement.native import NativeAgent as NativeAgent
     from rl_framework.agent.reinforcement.stable_baselines.agent import StableBaselinesAgent as StableBaselinesAgent
@@ -33,13 +36,16 @@ if TYPE_CHECKING:
     from rl_framework.core.reports import Report as Report
     from rl_framework.core.reports import TrainingSummary as TrainingSummary
     from rl_framework.data.episode import Episode as Episode
+    from rl_framework.data.episode_sequence import EpisodeSequence as EpisodeSequence
     from rl_framework.envs.source import open_environments as open_environments
+    from rl_framework.errors import LossyConversionWarning as LossyConversionWarning
     from rl_framework.errors import RLFrameworkError as RLFrameworkError
     from rl_framework.evaluation.comparison import compare as compare
     from rl_framework.evaluation.evaluation import Evaluation as Evaluation
     from rl_framework.functional.schedules import ConstantSchedule as ConstantSchedule
     from rl_framework.functional.schedules import ExponentialSchedule as ExponentialSchedule
     from rl_framework.functional.schedules import LinearSchedule as LinearSchedule
+    from rl_framework.rollouts.play import play_episodes as play_episodes
     from rl_framework.video.recording import record_video as record_video
 
     __version__: str
@@ -51,6 +57,9 @@ PUBLIC_NAMES = {
     "ILAgent": "agent.imitation_learning_agent",
     "StableBaselinesAgent": "agent.reinforcement.stable_baselines.agent",
     "NativeAgent": "agent.reinforcement.native",
+    "ImitationAgent": "agent.imitation.imitation.agent",
+    "BehaviouralCloningAgent": "agent.imitation.behavioural_cloning",
+    "D3RLPYAgent": "agent.imitation.d3rlpy.agent",
     "load_agent": "agent.catalog",
     # native algorithms
     "Algorithm": "algorithms.base",
@@ -62,6 +71,8 @@ PUBLIC_NAMES = {
     # environments and data
     "open_environments": "envs.source",
     "Episode": "data.episode",
+    "EpisodeSequence": "data.episode_sequence",
+    "play_episodes": "rollouts.play",
     # what watches a run
     "Callback": "callbacks.base",
     "CheckpointSchedule": "callbacks.checkpoint_schedule",
@@ -83,6 +94,7 @@ PUBLIC_NAMES = {
     "TensorBoardTracker": "connectors.tensorboard",
     # what goes wrong
     "RLFrameworkError": "errors",
+    "LossyConversionWarning": "errors",
 }
 
 __all__ = list(PUBLIC_NAMES)

@@ -13,7 +13,8 @@ import pytest
 from nbclient import NotebookClient
 
 EXPLORATION = Path(__file__).parents[2] / "exploration"
-SCRIPT, NOTEBOOK = EXPLORATION / "train_rl_agent.py", EXPLORATION / "train_rl_agent.ipynb"
+# How often each tells that what was loaded does the same, and a file that it leaves.
+STORIES = {"train_rl_agent": (2, "exploration/replay.mp4"), "train_il_agent": (1, "imitation/returns.png")}
 BUDGET = {"RL_FRAMEWORK_EXPLORATION_TIMESTEPS": "3000"}
 
 
@@ -29,15 +30,15 @@ def run_script(script: Path, *words: str, folder: Path) -> subprocess.CompletedP
     )
 
 
-def read_notebook() -> nbformat.NotebookNode:
+def read_notebook(story: str) -> nbformat.NotebookNode:
     """The notebook as it is stored."""
-    return nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-any-return, no-untyped-call]  # nbformat has half its types
+    return nbformat.read(EXPLORATION / f"{story}.ipynb", as_version=4)  # type: ignore[no-any-return, no-untyped-call]  # nbformat has half its types
 
 
-def cells_of_script() -> list[tuple[str, str]]:
+def cells_of_script(story: str) -> list[tuple[str, str]]:
     """Kind and text of each cell of the script."""
     cells = []
-    for chunk in re.split(r"^# %%", SCRIPT.read_text(), flags=re.MULTILINE)[1:]:
+    for chunk in re.split(r"^# %%", (EXPLORATION / f"{story}.py").read_text(), flags=re.MULTILINE)[1:]:
         head, _, body = chunk.partition("\n")
         if head.strip() == "[markdown]":
             cells.append(("markdown", re.sub(r"^# ?", "", body.strip("\n"), flags=re.MULTILINE)))
@@ -46,31 +47,36 @@ def cells_of_script() -> list[tuple[str, str]]:
     return cells
 
 
-def test_script_and_notebook_have_the_same_cells() -> None:
-    notebook = read_notebook()
-    assert [(cell.cell_type, cell.source) for cell in notebook.cells] == cells_of_script()
+@pytest.mark.parametrize("story", STORIES)
+def test_script_and_notebook_have_the_same_cells(story: str) -> None:
+    notebook = read_notebook(story)
+    assert [(cell.cell_type, cell.source) for cell in notebook.cells] == cells_of_script(story)
 
 
-def test_the_notebook_stores_no_outputs() -> None:
-    cells = [cell for cell in read_notebook().cells if cell.cell_type == "code"]
+@pytest.mark.parametrize("story", STORIES)
+def test_the_notebook_stores_no_outputs(story: str) -> None:
+    cells = [cell for cell in read_notebook(story).cells if cell.cell_type == "code"]
     assert all(not cell.outputs and cell.execution_count is None for cell in cells)
 
 
-def test_the_script_tells_its_story_also_where_it_ran_before(tmp_path: Path) -> None:
-    (tmp_path / "runs" / "exploration" / "checkpoints" / "step_000000999999").mkdir(parents=True)
-    done = run_script(SCRIPT, folder=tmp_path)
+@pytest.mark.parametrize("story", STORIES)
+def test_the_script_tells_its_story_also_where_it_ran_before(story: str, tmp_path: Path) -> None:
+    same, left = STORIES[story]
+    (tmp_path / "runs" / left).parent.joinpath("checkpoints", "step_000000999999").mkdir(parents=True)
+    done = run_script(EXPLORATION / f"{story}.py", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Identical returns: True") == 2
-    assert (tmp_path / "runs" / "exploration" / "replay.mp4").exists()
+    assert done.stdout.count("Identical returns: True") == same
+    assert (tmp_path / "runs" / left).exists()
 
 
-def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("story", STORIES)
+def test_the_notebook_runs(story: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in BUDGET.items():
         monkeypatch.setenv(name, value)
-    notebook = read_notebook()
+    notebook = read_notebook(story)
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
     printed = "".join(output.text for cell in notebook.cells for output in cell.get("outputs", ()) if "text" in output)
-    assert printed.count("Identical returns: True") == 2
+    assert printed.count("Identical returns: True") == STORIES[story][0]
 
 
 def test_the_demonstration_goes_to_its_end_and_says_when_the_agent_is_not_good_enough(tmp_path: Path) -> None:

@@ -6,29 +6,19 @@ other seeds.
 
 from __future__ import annotations
 
-import json
-import platform
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import stable_baselines3 as sb3
-import torch
 
 from rl_framework.agent.reinforcement.native import NativeAgent
 from rl_framework.agent.reinforcement.stable_baselines.agent import StableBaselinesAgent
 from rl_framework.agent.reinforcement_learning_agent import RLAgent
 from rl_framework.algorithms.q_learning import QLearning
-from rl_framework.evaluation.statistics import bootstrap_interval
 from rl_framework.functional.schedules import LinearSchedule
-
-RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "learning.json"
-EPISODES = 50
-SEEDS = (1, 2, 3)
+from tests.learning.learning_table import SEEDS, measured, write_row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,37 +122,11 @@ TASKS = [
 def test_task_is_solved(task: Task) -> None:
     """Every seed reaches the return, over episodes whose seeds were never seen."""
     rows = [train_and_evaluate(task, seed) for seed in SEEDS]
-    write_row(task, rows)
+    write_row(task.name, task.solved, rows)
     assert min(row["mean_return"] for row in rows) >= task.solved
 
 
 def train_and_evaluate(task: Task, seed: int) -> dict[str, Any]:
     agent = task.make_agent(seed)
-    start = time.perf_counter()
     summary = agent.train(task.environment, task.total_timesteps, n_envs=task.n_envs, progress_bar=False)
-    seconds = time.perf_counter() - start
-    evaluation = agent.evaluate(task.environment, EPISODES, deterministic=True, seed=1000 + seed)
-    interval = evaluation.interval
-    return {
-        "seed": seed,
-        "mean_return": evaluation.mean,
-        "interval": [interval.low, interval.high],
-        "timesteps": summary.taken_timesteps,
-        "seconds": round(seconds, 1),
-    }
-
-
-def write_row(task: Task, rows: list[dict[str, Any]]) -> None:
-    """Put the task's seeds into the table; other tasks' rows stay."""
-    table = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"tasks": {}}
-    means = np.array([row["mean_return"] for row in rows])
-    between = bootstrap_interval(means)
-    table["machine"] = {"python": platform.python_version(), "torch": torch.__version__, "sb3": sb3.__version__}
-    table["tasks"][task.name] = {
-        "solved_at": task.solved,
-        "mean_over_seeds": float(means.mean()),
-        "interval_over_seeds": [between.low, between.high],
-        "seeds": rows,
-    }
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps(table, indent=2) + "\n")
+    return measured(agent, task.environment, summary, seed)

@@ -16,6 +16,9 @@ from rl_framework.errors import UnknownOptionError
 KINDS = {
     "stable_baselines": "rl_framework.agent.reinforcement.stable_baselines.agent:StableBaselinesAgent",
     "native": "rl_framework.agent.reinforcement.native:NativeAgent",
+    "imitation": "rl_framework.agent.imitation.imitation.agent:ImitationAgent",
+    "behavioural_cloning": "rl_framework.agent.imitation.behavioural_cloning:BehaviouralCloningAgent",
+    "d3rlpy": "rl_framework.agent.imitation.d3rlpy.agent:D3RLPYAgent",
 }
 
 

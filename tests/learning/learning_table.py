@@ -1,0 +1,50 @@
+"""What small tasks were learned to: measured the same way for all of them, and written into one table."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rl_framework.agent.base_agent import Agent
+from rl_framework.core.reports import TrainingSummary
+from rl_framework.evaluation.statistics import bootstrap_interval
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "learning.json"
+EPISODES = 50
+SEEDS = (1, 2, 3)
+LIBRARIES = ("torch", "stable_baselines3", "imitation", "d3rlpy")
+
+
+def measured(agent: Agent, environment: Any, summary: TrainingSummary, seed: int) -> dict[str, Any]:
+    """One seed's row: the mean return over episodes whose seeds were never seen, and what it cost."""
+    evaluation = agent.evaluate(environment, EPISODES, deterministic=True, seed=1000 + seed)
+    interval = evaluation.interval
+    return {
+        "seed": seed,
+        "mean_return": evaluation.mean,
+        "interval": [interval.low, interval.high],
+        "timesteps": summary.taken_timesteps,
+        "seconds": round(summary.duration_seconds, 1),
+    }
+
+
+def write_row(name: str, solved: float, rows: list[dict[str, Any]]) -> None:
+    """Put the task's seeds into the table; other tasks' rows stay."""
+    table = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"tasks": {}}
+    means = np.array([row["mean_return"] for row in rows])
+    between = bootstrap_interval(means)
+    versions = {name: metadata.version(name) for name in LIBRARIES}
+    table["machine"] = {"python": platform.python_version(), **versions}
+    table["tasks"][name] = {
+        "solved_at": solved,
+        "mean_over_seeds": float(means.mean()),
+        "interval_over_seeds": [between.low, between.high],
+        "seeds": rows,
+    }
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.write_text(json.dumps(table, indent=2) + "\n")
