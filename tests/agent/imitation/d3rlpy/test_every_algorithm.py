@@ -150,4 +150,3 @@ def _weights(agent: D3RLPYAgent) -> dict[str, torch.Tensor]:
         for part, module in agent.algorithm.impl.modules.get_torch_modules().items()
         for name, value in module.state_dict().items()
     }
-
