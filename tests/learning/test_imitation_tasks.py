@@ -136,7 +136,7 @@ TASKS = [
     Task(name="DAgger", make_agent=dagger, total_timesteps=5_000, solved=490, n_episodes=0),
     Task(name="GAIL", make_agent=adversarial("GAIL", DISCRIMINATOR, GENERATOR), total_timesteps=100_000, solved=450),
     Task(name="SQIL", make_agent=sqil, total_timesteps=60_000, solved=300, n_envs=1),
-    Task(name="density", make_agent=density, total_timesteps=50_000, solved=3 * RANDOM_PLAY, n_episodes=10),
+    Task(name="density", make_agent=density, total_timesteps=50_000, solved=3 * RANDOM_PLAY),
     Task(
         name="AIRL",
         make_agent=adversarial("AIRL", AIRL_DISCRIMINATOR, AIRL_GENERATOR),
