@@ -64,6 +64,21 @@ def unpack(file: Path, folder: Path) -> Path:
     return _inner_folder(folder)
 
 
+def check_zip(file: Path) -> None:
+    """Refuse a zip that `unpack` would refuse; nothing is extracted.
+
+    Raises:
+        UnsafeArchiveError: An entry would leave the folder, is a link or a device, is there twice, or would fill
+            the disk.
+        CorruptArchiveError: It is not a zip file, or a damaged one.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            _check_entries(archive.infolist(), file)
+    except READ_ERRORS as error:
+        raise CorruptArchiveError(f"{file} is not a whole zip file: {error}.") from error
+
+
 def holds_manifest(file: Path) -> bool:
     """Whether a file is a zip with a manifest in it; nothing is extracted."""
     try:

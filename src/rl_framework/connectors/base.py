@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from typing_extensions import Self
 
@@ -66,7 +66,23 @@ class Tracker(Closable):
 
 
 class Store(Closable):
-    """Keeps folders and gives them back, unchanged, by revision."""
+    """Keeps folders and gives them back, unchanged, by revision.
+
+    Attributes:
+        has_pages: Whether people look at what it keeps in a browser, so that pictures and files that other libraries
+            load belong beside an agent.
+    """
+
+    has_pages: ClassVar[bool] = False
+
+    @property
+    def uri(self) -> str | None:
+        """By which `load_agent` finds the newest agent; None if there is no such line."""
+        return None
+
+    def find_file(self, name: str) -> Path | None:  # noqa: ARG002  (a store that keeps single files overrides it)
+        """One file of the newest revision, not to be changed; None if there is none."""
+        return None
 
     @abstractmethod
     def upload(self, folder: Path, *, message: str | None = None) -> str:
