@@ -15,6 +15,7 @@ import numpy as np
 from rl_framework.checkpoints.archive import open_archive, save_archive
 from rl_framework.checkpoints.locate import find_agent
 from rl_framework.checkpoints.manifest import Manifest
+from rl_framework.connectors.model_card import publish_card
 from rl_framework.core.policy import BoolArray, Policy
 from rl_framework.core.spaces import is_batch
 from rl_framework.core.trees import Tree, map_tree, select
@@ -296,14 +297,21 @@ class Agent(ABC):
         evaluation_environment: Any = None,
         n_eval_episodes: int = 20,
         video_length: int = 1000,
+        license_name: str | None = None,
+        message: str | None = None,
     ) -> str:
         """Hand the agent to a store, with an evaluation and a replay if an environment is given.
+
+        Where the store can be named by one line (`connector.uri`), a card goes with the agent: how it was trained, how
+        good it is, how to load it. What people have written into a card that is there already stays.
 
         Args:
             connector: The store.
             evaluation_environment: Whatever `evaluate` takes; None for the agent alone.
             n_eval_episodes: Number of episodes of the evaluation.
             video_length: Steps of the replay at most; 0 for none.
+            license_name: Licence of the agent, as the Hugging Face Hub names it, e.g. `"mit"`; None to state none.
+            message: A sentence about this version, for people.
 
         Returns:
             Where it went, as the store names it.
@@ -320,7 +328,11 @@ class Agent(ABC):
             if evaluation_environment is not None:
                 self._add_results(folder, evaluation_environment, n_eval_episodes)
                 self._add_replay(folder, evaluation_environment, video_length)
-            return connector.upload(folder)
+            if connector.has_pages:
+                self._add_for_others(folder)
+            if connector.uri is not None:
+                publish_card(folder, connector, license_name)
+            return connector.upload(folder, message=message)
 
     def download(self, connector: Connector, *, revision: str | None = None) -> None:
         """Become the agent that a store holds.
@@ -337,9 +349,12 @@ class Agent(ABC):
             folder = connector.download(Path(parent) / "agent", revision=revision)
             self.__dict__.update(vars(type(self).load(folder)))
 
+    def _add_for_others(self, folder: Path) -> None:  # noqa: B027  (most kinds have nothing)
+        """Add what people who do not use this library look for: pictures, other libraries' files."""
+
     def _add_results(self, folder: Path, environment: Any, n_eval_episodes: int) -> None:
         evaluation = self.evaluate(environment, n_eval_episodes)
-        (folder / "results.json").write_text(json.dumps(evaluation.to_dict(), indent=2))
+        (folder / "results.json").write_text(json.dumps(evaluation.to_results(), indent=2))
 
     def _add_replay(self, folder: Path, environment: Any, video_length: int) -> None:
         if video_length <= 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,11 +21,13 @@ from rl_framework.callbacks.history_keeper import HistoryKeeper
 from rl_framework.callbacks.progress_bar import ProgressBar
 from rl_framework.callbacks.run import RunStopped, TrainingRun
 from rl_framework.callbacks.tracking import TrackerCallback
+from rl_framework.connectors.model_card import CURVE_FILE
 from rl_framework.core.reports import Report, TrainingSummary
 from rl_framework.core.spaces import check_equal
 from rl_framework.core.training_history import TrainingHistory
 from rl_framework.envs.vector_env import EnvSpec, StateLevel, VectorEnv
-from rl_framework.errors import InvalidInputError
+from rl_framework.errors import InvalidInputError, MissingExtraError
+from rl_framework.export.learning_curve import draw_learning_curve
 
 if TYPE_CHECKING:
     from rl_framework.connectors.base import Tracker
@@ -179,6 +182,13 @@ class LearningAgent(Agent):
         file = folder / HISTORY_FILE
         if file.exists():
             self._history = HistoryKeeper(TrainingHistory.from_json(json.loads(file.read_text())))
+
+    @override
+    def _add_for_others(self, folder: Path) -> None:
+        try:
+            draw_learning_curve(self.history, folder / CURVE_FILE)
+        except MissingExtraError as error:
+            warnings.warn(f"Uploading without a picture of the learning curve: {error}", stacklevel=3)
 
     def _write_continuation(self, folder: Path) -> None:
         """Write what an exact resume needs from outside the agent, if there is a run to resume."""

@@ -6,12 +6,15 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rl_framework.callbacks.base import Callback, RunHandle
 from rl_framework.checkpoints.retention import CheckpointFolder
 from rl_framework.core.reports import Report, TrainingSummary
-from rl_framework.errors import InvalidInputError
+from rl_framework.errors import InvalidInputError, RLFrameworkError
+
+if TYPE_CHECKING:
+    from rl_framework.connectors.remote import RemoteConnector
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +39,13 @@ class CheckpointSchedule(Callback):
     """
 
     def __init__(
-        self, folder: str | Path, every_timesteps: int = 10_000, *, keep_last: int = 3, keep_best: bool = True
+        self,
+        folder: str | Path,
+        every_timesteps: int = 10_000,
+        *,
+        keep_last: int = 3,
+        keep_best: bool = True,
+        push_to: RemoteConnector | None = None,
     ) -> None:
         """Plan checkpoints.
 
@@ -45,6 +54,7 @@ class CheckpointSchedule(Callback):
             every_timesteps: Environment steps between two of them.
             keep_last: How many of the newest stay on disk.
             keep_best: Whether the one with the best mean return stays on disk as well.
+            push_to: A service that gets a copy of each, in the background; whoever made the connector closes it.
 
         Raises:
             InvalidInputError: A number is not positive, or the folder is a file.
@@ -55,6 +65,11 @@ class CheckpointSchedule(Callback):
         self.folder = self._checkpoints.folder
         if self.folder.exists() and not self.folder.is_dir():
             raise InvalidInputError(f"Checkpoints need a folder, but {self.folder} is a file.")
+        if push_to is not None and not hasattr(push_to, "push_checkpoint"):
+            raise InvalidInputError(
+                f"push_to must be a connector to a service that keeps checkpoints, got {type(push_to).__name__}."
+            )
+        self._push_to = push_to
         self._period = self.every_timesteps = every_timesteps
         self._memory = _Memory()
         self._saved: int | None = None
@@ -121,12 +136,21 @@ class CheckpointSchedule(Callback):
         self.every_timesteps = self._period
         level = run.resume_level()
         try:
-            self._checkpoints.save(run.timesteps, run.save_agent, score=score)
+            place = self._checkpoints.save(run.timesteps, run.save_agent, score=score)
         except Exception as error:  # noqa: BLE001  # whatever it was, hours of training are worth more
             self._saved = None
             run.warn(f"The checkpoint at step {run.timesteps} could not be written to {self.folder}: {error}")
         else:
             logger.info("Checkpoint at step %d in %s; resuming from it is %s.", run.timesteps, self.folder, level)
+            self._push(run, place)
+
+    def _push(self, run: RunHandle, place: Path) -> None:
+        if self._push_to is None:
+            return
+        try:
+            self._push_to.push_checkpoint(place, run.timesteps, wait=False)
+        except (RLFrameworkError, OSError) as error:
+            run.warn(f"The checkpoint at step {run.timesteps} could not be pushed: {error}")
 
 
 def as_checkpoint_schedule(checkpoint: CheckpointSchedule | str | Path | None) -> CheckpointSchedule | None:

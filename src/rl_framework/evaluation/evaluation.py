@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any
 
@@ -109,6 +110,21 @@ class Evaluation:
             "lengths": self.lengths.tolist(),
             "seeds": list(self.seeds),
             "successes": None if self.successes is None else list(self.successes),
+        }
+
+    def to_results(self) -> dict[str, Any]:
+        """A JSON value under the names that the Hugging Face Hub's `results.json` has, the whole record beside them."""
+        return {
+            "mean_reward": self.mean,
+            "std_reward": self.std,
+            "mean_reward_interval": [self.interval.low, self.interval.high],
+            "interquartile_mean_reward": self.iqm,
+            "is_deterministic": self.deterministic,
+            "n_eval_episodes": len(self.returns),
+            "eval_datetime": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "seed": self.seed,
+            "environment_id": self.environment_id,
+            "evaluation": self.to_dict(),
         }
 
     @classmethod

@@ -43,6 +43,7 @@ from rl_framework.callbacks.run import TrainingRun
 from rl_framework.checkpoints.manifest import Manifest
 from rl_framework.checkpoints.networks import load_network, save_network
 from rl_framework.checkpoints.state_tree import read_state, write_state
+from rl_framework.connectors.model_card import MODEL_ZIP
 from rl_framework.core.references import reference_to, resolve
 from rl_framework.core.seeding import capture_random_state, restore_random_state
 from rl_framework.core.spaces import space_from_json, space_to_json
@@ -215,6 +216,11 @@ class StableBaselinesAgent(RLAgent):
         return agent
 
     @override
+    def _add_for_others(self, folder: Path) -> None:
+        super()._add_for_others(folder)
+        self.export_model_zip(folder / MODEL_ZIP)
+
+    @override
     def _onnx_network(self) -> OnnxNetwork:
         return exported_network(self.model, self._translation(), self.policy)
 
@@ -253,12 +259,19 @@ class StableBaselinesAgent(RLAgent):
         Raises:
             MissingArchiveError: There is no such file.
             CorruptArchiveError: It is not such a file, or its tensors do not fit the network.
+            SpaceError: It says that it was made for other spaces.
+            UnsafeArchiveError: It would fill the memory, or names files outside itself. Nothing of it was read.
+            InvalidInputError: It hides a parameter of the policy in a pickle.
         """
-        found = sb3_archive.read_parameters(Path(path), algorithm_class)
-        agent = cls(algorithm_class, {**found, **(algorithm_parameters or {})}, normalization=normalization)
+        given = algorithm_parameters or {}
+        found = sb3_archive.read_parameters(Path(path), algorithm_class, given=given)
+        agent = cls(algorithm_class, {**found, **given}, normalization=normalization)
         env = open_environments(environment, vectorization="serial")
         agent._spaces = (env.spec.observation_space, env.spec.action_space)
+        agent.environment_id = env.spec.id
         env.close()
+        translation = agent._translation()
+        sb3_archive.check_spaces(Path(path), translation.observation_space, translation.action_space)
         model = agent._build_without_environments(1)
         sb3_archive.load_tensors(model, Path(path))
         agent._model = model
