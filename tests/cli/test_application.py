@@ -10,7 +10,7 @@ import pytest
 from rl_framework.cli.application import app
 from tests.cli.commands import rl_framework, succeed
 
-COMMANDS = ["train", "resume", "evaluate", "record", "compare", "info", "environments"]
+COMMANDS = ["train", "resume", "evaluate", "record", "compare", "info", "push", "pull", "environments"]
 HEAVY = ("torch", "stable_baselines3", "gymnasium", "numpy", "tensorboard")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from rl_framework.cli import environments, saved_agents, training
+from rl_framework.cli import environments, saved_agents, sharing, training
 from rl_framework.errors import InvalidInputError, MissingArchiveError, RLFrameworkError
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -65,10 +65,11 @@ def _application(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Train, evaluate, record and resume reinforcement learning agents.
+    """Train, evaluate, record, resume and share reinforcement learning agents.
 
     A run of [bold]train[/bold] is a folder with the agent, checkpoints, reports and results.
-    The other commands take that folder, a saved agent, or a folder of checkpoints.
+    The other commands take that folder, a saved agent, a folder of checkpoints, or an address
+    such as [bold]hf://owner/name[/bold].
 
     [bold]Examples[/bold]
 
@@ -79,6 +80,8 @@ def _application(
       rl-framework record runs/cartpole --output cartpole.mp4
 
       rl-framework resume runs/cartpole
+
+      rl-framework push runs/cartpole hf://me/cartpole-ppo
     """
 
 
@@ -88,6 +91,9 @@ app.command()(saved_agents.evaluate)
 app.command()(saved_agents.record)
 app.command()(saved_agents.compare)
 app.command()(saved_agents.info)
+app.command()(sharing.push)
+app.command()(sharing.pull)
+app.add_typer(sharing.outbox, name="outbox")
 app.command()(environments.environments)
 
 

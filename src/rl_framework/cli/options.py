@@ -110,7 +110,13 @@ Video = Annotated[bool, _after("--video/--no-video", help="Record an episode.")]
 
 # Saved agents
 
-Agent = Annotated[Path, typer.Argument(help="A run, a saved agent (folder or .zip), or a folder of checkpoints.")]
+# A text, because a path would take one of the slashes out of hf://.
+Agent = Annotated[
+    str,
+    typer.Argument(
+        help="A run, a saved agent (folder or .zip), a folder of checkpoints, or an address such as hf://owner/name."
+    ),
+]
 Environment = Annotated[
     str,
     typer.Option("--env", "-e", metavar="ID", help="Id of the environment.", show_default="that of the run"),

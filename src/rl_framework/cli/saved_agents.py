@@ -36,6 +36,8 @@ def evaluate(
       rl-framework evaluate runs/cartpole/checkpoints/step_000000010000 --deterministic
 
       rl-framework evaluate downloaded-agent.zip --env CartPole-v1 --json
+
+      rl-framework evaluate hf://me/cartpole-ppo
     """
     evaluation = _evaluate(path, env, episodes, seed, deterministic)
     if json:
@@ -107,11 +109,10 @@ def info(path: options.Agent, json: options.Json = False) -> None:
       rl-framework info runs/cartpole
     """
     from rl_framework.checkpoints.archive import open_archive
-    from rl_framework.checkpoints.locate import find_agent
     from rl_framework.checkpoints.manifest import Manifest
     from rl_framework.checkpoints.plain_values import encode
 
-    place = find_agent(path)
+    place = _place_of(path)
     with open_archive(place) as folder:
         manifest = Manifest.read(folder)
         resume_level = _resume_level(folder)
@@ -121,32 +122,52 @@ def info(path: options.Agent, json: options.Json = False) -> None:
         print_table(("", str(place)), _description(manifest, resume_level))
 
 
-def _evaluate(path: Path, env: str, episodes: int, seed: int | None, deterministic: bool) -> Evaluation:
+def known_environment(agent: Agent, path: str, given: str) -> str | None:
+    """The environment that was named, else that of the agent's run, else the one that the agent was trained in."""
+    from rl_framework.cli.run_folder import run_around
+    from rl_framework.connectors.addresses import is_address
+
+    run = None if is_address(path) else run_around(Path(path).expanduser())
+    known = given or (run.read_settings().environment if run is not None else None)
+    found = known or getattr(agent, "environment_id", None)
+    return None if found is None else str(found)
+
+
+def _evaluate(path: str, env: str, episodes: int, seed: int | None, deterministic: bool) -> Evaluation:
     from rl_framework.agent.catalog import load_agent
 
     agent = load_agent(path)
     return agent.evaluate(_environment_of(agent, path, env), episodes, seed=seed, deterministic=deterministic)
 
 
-def _environment_of(agent: Agent, path: Path, given: str) -> str:
-    """The environment that was named, else that of the agent's run, else the one that the agent was trained in.
+def _environment_of(agent: Agent, path: str, given: str) -> str:
+    """The environment that is known.
 
     Raises:
-        InvalidInputError: None of them is known.
+        InvalidInputError: None is.
     """
-    from rl_framework.cli.run_folder import run_around
-
-    run = run_around(path)
-    known = given or (run.read_settings().environment if run is not None else None)
-    found = known or getattr(agent, "environment_id", None)
+    found = known_environment(agent, path, given)
     if found is None:
         raise InvalidInputError(f"{path} does not say where it was trained: name one, such as --env CartPole-v1.")
-    return str(found)
+    return found
 
 
-def _names(a: Path, b: Path) -> tuple[str, str]:
+def _place_of(path: str) -> Path:
+    """The saved agent that was named; one at a service is fetched into the cache first."""
+    from rl_framework.checkpoints.locate import find_agent
+    from rl_framework.connectors.addresses import is_address, open_address
+
+    if not is_address(path):
+        return find_agent(path)
+    connector, revision = open_address(path)
+    with connector:
+        return find_agent(connector.download(revision=revision))
+
+
+def _names(a: str, b: str) -> tuple[str, str]:
     """The last parts of the paths if they tell them apart, else the whole paths."""
-    return (a.name, b.name) if a.name != b.name else (str(a), str(b))
+    names = Path(a).name, Path(b).name
+    return names if names[0] != names[1] else (a, b)
 
 
 def _resume_level(folder: Path) -> str | None:
