@@ -29,10 +29,16 @@ if TYPE_CHECKING:
     from rl_framework.callbacks.stop_conditions import StopOnReturn as StopOnReturn
     from rl_framework.callbacks.stop_conditions import StopOnWallTime as StopOnWallTime
     from rl_framework.connectors.base import Connector as Connector
+    from rl_framework.connectors.clearml import ClearMLConnector as ClearMLConnector
+    from rl_framework.connectors.huggingface import HuggingFaceConnector as HuggingFaceConnector
     from rl_framework.connectors.local import LocalConnector as LocalConnector
+    from rl_framework.connectors.mlflow import MLflowConnector as MLflowConnector
     from rl_framework.connectors.null import NullConnector as NullConnector
+    from rl_framework.connectors.outbox import Outbox as Outbox
     from rl_framework.connectors.tee import Tee as Tee
     from rl_framework.connectors.tensorboard import TensorBoardTracker as TensorBoardTracker
+    from rl_framework.connectors.trackio import TrackioTracker as TrackioTracker
+    from rl_framework.connectors.wandb import WandbTracker as WandbTracker
     from rl_framework.core.reports import Report as Report
     from rl_framework.core.reports import TrainingSummary as TrainingSummary
     from rl_framework.data.episode import Episode as Episode
@@ -92,6 +98,12 @@ PUBLIC_NAMES = {
     "NullConnector": "connectors.null",
     "Tee": "connectors.tee",
     "TensorBoardTracker": "connectors.tensorboard",
+    "WandbTracker": "connectors.wandb",
+    "TrackioTracker": "connectors.trackio",
+    "HuggingFaceConnector": "connectors.huggingface",
+    "ClearMLConnector": "connectors.clearml",
+    "MLflowConnector": "connectors.mlflow",
+    "Outbox": "connectors.outbox",
     # what goes wrong
     "RLFrameworkError": "errors",
     "LossyConversionWarning": "errors",

@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from stable_baselines3 import PPO
 from typer.testing import CliRunner
 
 from rl_framework.cli.application import app
+from rl_framework.testing.hub_server import HubServer
+from tests.connectors.hub_testing import STREAMS_FILES, as_the_public_hub
 
 REPOSITORY = Path(__file__).parents[2]
 README = REPOSITORY / "README.md"
@@ -37,6 +41,19 @@ def lines_of(program: str) -> list[list[str]]:
     return [words[1:] for words in command_lines() if words[0] == program]
 
 
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """The Hub, with a model that somebody has put there."""
+    with as_the_public_hub(tmp_path, monkeypatch) as server:
+        model = PPO("MlpPolicy", "CartPole-v1", n_steps=64, device="cpu")
+        model.save(tmp_path / "model.zip")
+        files = {"ppo-CartPole-v1.zip": (tmp_path / "model.zip").read_bytes(), "README.md": b"A model."}
+        server.repository("sb3/ppo-CartPole-v1").commit(files)
+        yield server
+
+
+@STREAMS_FILES
+@pytest.mark.usefixtures("hub")
 def test_the_python_snippets_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     story = ModuleType("readme")
@@ -48,6 +65,8 @@ def test_the_python_snippets_run_in_order(tmp_path: Path, monkeypatch: pytest.Mo
         environment.close()
 
 
+@STREAMS_FILES
+@pytest.mark.usefixtures("hub")
 def test_the_command_lines_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for words in lines_of("rl-framework"):
@@ -58,7 +77,8 @@ def test_the_command_lines_run_in_order(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_every_command_is_shown() -> None:
     shown = {words[0] for words in lines_of("rl-framework")}
-    assert shown == {command.callback.__name__ for command in app.registered_commands if command.callback}
+    commands = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    assert shown == commands | {group.name for group in app.registered_groups}
 
 
 def test_the_make_targets_exist() -> None:
