@@ -55,6 +55,8 @@ bench: install  ## Side-by-side ratios, written to benchmarks/results/*.json.
 	$(BIN)/python -m benchmarks.script_wall_time
 	$(BIN)/python -m benchmarks.episode_data
 	$(BIN)/python -m benchmarks.behavioural_cloning
+	$(BIN)/python -m benchmarks.connector_cost
+	$(BIN)/python -m benchmarks.hub_upload_memory
 
 lock: ## Resolve again: poetry.lock and constraints.txt. Needs Poetry 2.2+ with poetry-plugin-export.
 	$(POETRY) lock --no-interaction

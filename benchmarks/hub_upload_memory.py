@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks.side_by_side import Limit, write_results
 from rl_framework.testing.hub_server import HubServer
 
 MEGABYTE = 2**20
@@ -82,10 +83,10 @@ def main() -> None:
     megabytes = int(sys.argv[1]) if len(sys.argv) > 1 else 500
     with TemporaryDirectory() as folder:
         found = measure(megabytes, Path(folder))
-    print(
-        f"An upload of {megabytes} MB held {found['bytes_above'] / MEGABYTE:.0f} MB above the process's own "
-        f"and took {found['seconds']:.1f} s."
-    )
+    name = f"Resident memory that uploading {megabytes} MB adds at its peak, in {found['seconds']:.1f} s"
+    limit = Limit(name, (found["bytes_above"] / MEGABYTE,), "MB", 200.0)
+    print(limit)
+    write_results("hub_upload_memory", [], [limit])
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from rl_framework import (
 from rl_framework.agent.catalog import load_agent
 from rl_framework.agent.imitation.imitation.agent import ImitationAgent
 from rl_framework.agent.learning_agent import LearningAgent
-from rl_framework.errors import InvalidInputError
+from rl_framework.checkpoints.manifest import Manifest
+from rl_framework.errors import InvalidInputError, UnsafeArchiveError
 from rl_framework.testing.demonstrations import cart_pole_episodes
 from rl_framework.testing.hub_server import HubServer
 from tests.connectors.hub_testing import REPOSITORY, STREAMS_FILES, as_the_public_hub, connect
@@ -165,6 +167,16 @@ def test_what_people_wrote_into_the_card_stays(hub: HubServer, tmp_path: Path) -
 
     assert "Written by hand." in merged
     assert "not evaluated" not in merged
+
+
+def test_a_manifest_that_names_a_foreign_class_runs_nothing(hub: HubServer, tmp_path: Path) -> None:
+    folder = trained_ppo().save(tmp_path / "agent")
+    replace(Manifest.read(folder), algorithm="os:system").write(folder)
+    with connect(hub, tmp_path) as connector:
+        connector.upload(folder)
+        pulled = connector.download()
+    with pytest.raises(UnsafeArchiveError, match="os:system"):
+        load_agent(pulled)
 
 
 def test_checkpoints_are_pushed_while_it_trains(hub: HubServer, tmp_path: Path) -> None:

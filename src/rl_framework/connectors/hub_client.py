@@ -7,12 +7,15 @@ may split a push into several commits. Here every push is one `create_commit` on
 from __future__ import annotations
 
 import re
+import socket
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from rl_framework.checkpoints.manifest import library_version
 from rl_framework.connectors.hub_files import DIGEST, HubFile, check_digest, check_paths, digest_of
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi
 
 SILENCE_SECONDS = 120.0
+CONNECT_SECONDS = 10.0
 STALE_STATUSES = (409, 412)
 PASSING_ERRORS = {"TimeoutException", "NetworkError", "RemoteProtocolError", "ProxyError"}
 COMMIT_HASH = re.compile(r"[0-9a-f]{40}")
@@ -170,11 +174,24 @@ class HubClient:
         """The commit that brought a push; None if none did."""
         from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
+        self._check_listening()
         with suppress(RepositoryNotFoundError, RevisionNotFoundError):
             for commit in self.api.list_repo_commits(self.repository, revision=revision):
                 if PUSH_LINE + push_id in commit.message.splitlines():
                     return commit.commit_id
         return None
+
+    def _check_listening(self) -> None:
+        """Fail at once if nobody listens: the client would ask for a list again and again, for most of a minute.
+
+        Raises:
+            OSError: No connection.
+        """
+        parts = urlsplit(self.endpoint)
+        if getproxies() or parts.hostname is None:
+            return
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname, port), timeout=CONNECT_SECONDS).close()
 
     def snapshot(self, revision: str, paths: Iterable[str] | None, *, offline: bool = False) -> Path:
         """The folder of the client's cache that holds files of a commit, after those that are missing came.
