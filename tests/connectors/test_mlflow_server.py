@@ -17,12 +17,12 @@ from tests.connectors.mlflow_service import FailingWay, mlflow_server, read_run
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("mlflow server")]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("mlflow-server")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(place: Path) -> Iterator[str]:
     with mlflow_server(place) as address:
         yield address
