@@ -33,17 +33,15 @@ from tests.agent.hub_models import (
     saved,
     zoo,
 )
-from tests.connectors.hub_testing import STREAMS_FILES, isolate
+from tests.connectors.hub_testing import STREAMS_FILES, isolated_hub
 
 pytestmark = STREAMS_FILES
 
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    isolate(monkeypatch, tmp_path / "home")
-    with HubServer(tmp_path / "server") as server:
+    with isolated_hub(tmp_path, monkeypatch) as server:
         yield server
-    assert server.leaks() == []
     assert "unknown" not in server.steps()
 
 

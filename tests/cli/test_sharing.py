@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from huggingface_hub import constants
 from typer.testing import CliRunner, Result
 
 from rl_framework import RLAgent, load_agent
@@ -23,12 +22,11 @@ from rl_framework.testing.connectors import contents
 from rl_framework.testing.hub_server import HubServer
 from rl_framework.testing.loopback_faults import Fault, ScriptedFaults
 from tests.cli.commands import fail, rl_framework, succeed
-from tests.connectors.hub_testing import QUICK, REPOSITORY, STREAMS_FILES, isolate
+from tests.connectors.hub_testing import QUICK, REPOSITORY, STREAMS_FILES, as_the_public_hub
 
 pytestmark = STREAMS_FILES
 
 URI = f"hf://{REPOSITORY}"
-FILES_OF_THE_HUB = "/{repo_id}/resolve/{revision}/{filename}"
 WITH_RESULTS = ("--episodes", "2", "--video-length", "3")
 BARE = "--no-evaluation"
 FIRST_CHECKPOINT = "checkpoints/step_000000000000"
@@ -37,14 +35,9 @@ FIRST_CHECKPOINT = "checkpoints/step_000000000000"
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """A Hub that the command line takes for the public one."""
-    isolate(monkeypatch, tmp_path / "home")
     monkeypatch.setattr("rl_framework.connectors.remote.RetryPolicy", lambda: QUICK)
-    with HubServer(tmp_path / "server") as server:
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + FILES_OF_THE_HUB)
-        monkeypatch.setenv("HF_TOKEN", server.token)
+    with as_the_public_hub(tmp_path, monkeypatch) as server:
         yield server
-    assert server.leaks() == []
 
 
 @pytest.fixture

@@ -79,10 +79,18 @@ def connect(hub: HubServer, folder: Path, **options: Any) -> HuggingFaceConnecto
 
 
 @contextmanager
-def as_the_public_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """A Hub that this process takes for the public one, as does a process that it starts."""
+def isolated_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A Hub for connectors that are given its address; at the end, the token must not have gone anywhere else."""
     isolate(monkeypatch, folder / "home")
     with HubServer(folder / "server") as server:
+        yield server
+    assert server.leaks() == []
+
+
+@contextmanager
+def as_the_public_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A Hub that this process takes for the public one, as does a process that it starts."""
+    with isolated_hub(folder, monkeypatch) as server:
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + FILES_OF_THE_HUB)
         environment = {"HF_ENDPOINT": server.url, "HF_TOKEN": server.token, "HF_HUB_DISABLE_XET": "1"}

@@ -21,17 +21,15 @@ from rl_framework.errors import (
 from rl_framework.testing.connectors import History, StoreContract, TrackerContract, contents
 from rl_framework.testing.hub_server import HubServer
 from rl_framework.testing.loopback_faults import Fault, ScriptedFaults
-from tests.connectors.hub_testing import REPOSITORY, STREAMS_FILES, check_pushes, connect, isolate, make_agent
+from tests.connectors.hub_testing import REPOSITORY, STREAMS_FILES, check_pushes, connect, isolated_hub, make_agent
 
 pytestmark = STREAMS_FILES
 
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    isolate(monkeypatch, tmp_path / "home")
-    with HubServer(tmp_path / "server") as server:
+    with isolated_hub(tmp_path, monkeypatch) as server:
         yield server
-    assert server.leaks() == []
     assert "unknown" not in server.steps()
 
 

@@ -27,7 +27,7 @@ from tests.connectors.hub_testing import (
     STREAMS_FILES,
     check_pushes,
     connect,
-    isolate,
+    isolated_hub,
     make_agent,
     pushed,
 )
@@ -66,10 +66,8 @@ else:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    isolate(monkeypatch, tmp_path / "home")
-    with HubServer(tmp_path / "server") as server:
+    with isolated_hub(tmp_path, monkeypatch) as server:
         yield server
-    assert server.leaks() == []
     assert "unknown" not in server.steps()
 
 

@@ -28,7 +28,7 @@ from rl_framework.testing.connectors import contents
 from rl_framework.testing.hub_repository import StoredFile
 from rl_framework.testing.hub_server import HubServer
 from rl_framework.testing.loopback_faults import Fault, ScriptedFaults
-from tests.connectors.hub_testing import REPOSITORY, STREAMS_FILES, connect, isolate, make_agent
+from tests.connectors.hub_testing import REPOSITORY, STREAMS_FILES, connect, isolated_hub, make_agent
 
 pytestmark = STREAMS_FILES
 
@@ -46,10 +46,8 @@ BAD_PATHS = [
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    isolate(monkeypatch, tmp_path / "home")
-    with HubServer(tmp_path / "server") as server:
+    with isolated_hub(tmp_path, monkeypatch) as server:
         yield server
-    assert server.leaks() == []
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import numpy as np
 from rl_framework.checkpoints.archive import open_archive, save_archive
 from rl_framework.checkpoints.locate import find_agent
 from rl_framework.checkpoints.manifest import Manifest
-from rl_framework.connectors.model_card import publish_card
+from rl_framework.connectors.model_card import REPLAY_FILE, RESULTS_FILE, publish_card
 from rl_framework.core.policy import BoolArray, Policy
 from rl_framework.core.spaces import is_batch
 from rl_framework.core.trees import Tree, map_tree, select
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rl_framework.export.onnx import OnnxNetwork
 
 AgentType = TypeVar("AgentType", bound="Agent")
+Part = TypeVar("Part")
 
 
 class Agent(ABC):
@@ -354,16 +355,31 @@ class Agent(ABC):
 
     def _add_results(self, folder: Path, environment: Any, n_eval_episodes: int) -> None:
         evaluation = self.evaluate(environment, n_eval_episodes)
-        (folder / "results.json").write_text(json.dumps(evaluation.to_results(), indent=2))
+        (folder / RESULTS_FILE).write_text(json.dumps(evaluation.to_results(), indent=2))
 
     def _add_replay(self, folder: Path, environment: Any, video_length: int) -> None:
         if video_length <= 0:
             return
         try:
-            self.record_video(environment, folder / "replay.mp4", max_steps=video_length)
+            self.record_video(environment, folder / REPLAY_FILE, max_steps=video_length)
         except (VideoError, ImportError) as error:
             warnings.warn(f"Uploading without a replay: {error}", stacklevel=3)
 
     def _check_trained(self, verb: str) -> None:
         if not self.is_trained:
             raise NotTrainedError(f"This agent was never trained, so it cannot be {verb}. Call train(...) first.")
+
+
+def trained_part(part: Part | None, what: str) -> Part:
+    """What an agent has once it was trained.
+
+    Args:
+        part: What it has, None before.
+        what: The part in a word, for the message: `"policy"`.
+
+    Raises:
+        NotTrainedError: The agent was never trained.
+    """
+    if part is None:
+        raise NotTrainedError(f"This agent was never trained, so it has no {what}. Call train(...) first.")
+    return part

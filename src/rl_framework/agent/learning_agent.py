@@ -24,7 +24,7 @@ from rl_framework.callbacks.tracking import TrackerCallback
 from rl_framework.connectors.model_card import CURVE_FILE
 from rl_framework.core.reports import Report, TrainingSummary
 from rl_framework.core.spaces import check_equal
-from rl_framework.core.training_history import TrainingHistory
+from rl_framework.core.training_history import HISTORY_FILE, TrainingHistory
 from rl_framework.envs.vector_env import EnvSpec, StateLevel, VectorEnv
 from rl_framework.errors import InvalidInputError, MissingExtraError
 from rl_framework.export.learning_curve import draw_learning_curve
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CallbackLike = Callback | Callable[[Report], Any]
-HISTORY_FILE = "history.json"
 
 
 class LearningAgent(Agent):

@@ -19,12 +19,11 @@ from typing import Any
 from rl_framework.checkpoints.manifest import Manifest
 from rl_framework.checkpoints.plain_values import encode
 from rl_framework.connectors.base import Store
-from rl_framework.core.training_history import TrainingHistory
+from rl_framework.core.training_history import HISTORY_FILE, TrainingHistory
 from rl_framework.errors import ConnectorError
 
 CARD_FILE = "README.md"
 RESULTS_FILE = "results.json"
-HISTORY_FILE = "history.json"
 REPLAY_FILE = "replay.mp4"
 CURVE_FILE = "learning_curve.png"
 MODEL_ZIP = "model.zip"

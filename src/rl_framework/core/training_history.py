@@ -8,6 +8,7 @@ from typing import Any
 
 from rl_framework.errors import InvalidInputError
 
+HISTORY_FILE = "history.json"
 MOST_POINTS = 1000
 
 

@@ -25,11 +25,12 @@ import pytest
 
 from rl_framework.agent.catalog import load_agent
 from rl_framework.agent.imitation_learning_agent import ILAgent
-from rl_framework.agent.learning_agent import HISTORY_FILE, LearningAgent
+from rl_framework.agent.learning_agent import LearningAgent
 from rl_framework.agent.reinforcement_learning_agent import RLAgent
 from rl_framework.callbacks.checkpoint_schedule import CheckpointSchedule
 from rl_framework.core.reports import TrainingSummary
 from rl_framework.core.spaces import check_equal
+from rl_framework.core.training_history import HISTORY_FILE
 from rl_framework.core.trees import batch_size, leaves, select, stack
 from rl_framework.data.episode import Episode
 from rl_framework.errors import InvalidInputError, NotTrainedError

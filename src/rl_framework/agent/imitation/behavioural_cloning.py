@@ -11,6 +11,7 @@ import gymnasium as gym
 import torch
 from typing_extensions import override
 
+from rl_framework.agent.base_agent import trained_part
 from rl_framework.agent.continuation import Resumption
 from rl_framework.agent.imitation_learning_agent import ILAgent, Lessons
 from rl_framework.agent.network_export import exported_network
@@ -24,7 +25,7 @@ from rl_framework.core.references import reference_to, resolve
 from rl_framework.core.seeding import restore_random_state
 from rl_framework.core.spaces import space_from_json, space_to_json
 from rl_framework.envs.vector_env import VectorEnv
-from rl_framework.errors import CorruptArchiveError, InvalidInputError, NotTrainedError
+from rl_framework.errors import CorruptArchiveError, InvalidInputError
 from rl_framework.export.onnx import OnnxNetwork
 from rl_framework.nn.encoders import holds_pictures
 from rl_framework.nn.network_policy import NetworkPolicy
@@ -78,9 +79,7 @@ class BehaviouralCloningAgent(ILAgent):
         Raises:
             NotTrainedError: The agent was never trained.
         """
-        if self._algorithm is None:
-            raise NotTrainedError("This agent was never trained, so it has no policy. Call train(...) first.")
-        return self._algorithm
+        return trained_part(self._algorithm, "policy")
 
     @property
     def policy(self) -> NetworkPolicy:

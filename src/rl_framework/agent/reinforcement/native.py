@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from rl_framework.agent.base_agent import trained_part
 from rl_framework.agent.continuation import Resumption
 from rl_framework.agent.reinforcement_learning_agent import RLAgent
 from rl_framework.algorithms.base import Algorithm, make_config, train
@@ -20,7 +21,7 @@ from rl_framework.core.seeding import restore_random_state
 from rl_framework.core.spaces import space_from_json, space_to_json
 from rl_framework.core.trees import Tree
 from rl_framework.envs.vector_env import EnvSpec, VectorEnv
-from rl_framework.errors import CorruptArchiveError, InvalidInputError, NotTrainedError
+from rl_framework.errors import CorruptArchiveError, InvalidInputError
 
 TRAINING_STATE = "training_state"
 
@@ -58,9 +59,7 @@ class NativeAgent(RLAgent):
         Raises:
             NotTrainedError: The agent was never trained.
         """
-        if self._algorithm is None:
-            raise NotTrainedError("This agent was never trained, so it has no policy. Call train(...) first.")
-        return self._algorithm
+        return trained_part(self._algorithm, "policy")
 
     @property
     def policy(self) -> Policy:
@@ -138,9 +137,7 @@ class NativeAgent(RLAgent):
         return agent
 
     def _known_spec(self) -> EnvSpec:
-        if self._spec is None:
-            raise NotTrainedError("This agent was never trained, so it has no spaces. Call train(...) first.")
-        return self._spec
+        return trained_part(self._spec, "spaces")
 
 
 def _check_algorithm(algorithm_class: Any) -> None:

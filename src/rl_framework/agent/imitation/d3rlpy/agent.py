@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from typing_extensions import override
 
+from rl_framework.agent.base_agent import trained_part
 from rl_framework.agent.continuation import Resumption
 from rl_framework.agent.imitation.d3rlpy.batches import Batches
 from rl_framework.agent.imitation.d3rlpy.configuration import (
@@ -104,9 +105,7 @@ class D3RLPYAgent(ILAgent):
         Raises:
             NotTrainedError: The agent was never trained.
         """
-        if self._algorithm is None:
-            raise NotTrainedError("This agent was never trained, so it has no policy. Call train(...) first.")
-        return self._algorithm
+        return trained_part(self._algorithm, "policy")
 
     @property
     def policy(self) -> D3RLPYPolicy | TransformerPolicy:
@@ -264,9 +263,7 @@ class D3RLPYAgent(ILAgent):
         )
 
     def _known_translation(self) -> Translation:
-        if self._translation is None:
-            raise NotTrainedError("This agent was never trained, so it has no spaces. Call train(...) first.")
-        return self._translation
+        return trained_part(self._translation, "spaces")
 
     @property
     @override

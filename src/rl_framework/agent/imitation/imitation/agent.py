@@ -11,6 +11,7 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from typing_extensions import override
 
+from rl_framework.agent.base_agent import trained_part
 from rl_framework.agent.continuation import Resumption
 from rl_framework.agent.imitation.imitation.choices import (
     build_apart,
@@ -38,7 +39,7 @@ from rl_framework.core.references import reference_to, resolve
 from rl_framework.core.seeding import restore_random_state, seed_everything
 from rl_framework.core.spaces import space_from_json, space_to_json
 from rl_framework.envs.vector_env import StateLevel, VectorEnv
-from rl_framework.errors import CorruptArchiveError, InvalidInputError, NotTrainedError, SpaceError
+from rl_framework.errors import CorruptArchiveError, InvalidInputError, SpaceError
 from rl_framework.export.onnx import OnnxNetwork
 
 if TYPE_CHECKING:
@@ -124,9 +125,7 @@ class ImitationAgent(ILAgent):
         Raises:
             NotTrainedError: The agent was never trained.
         """
-        if self._learner is None:
-            raise NotTrainedError("This agent was never trained, so it has no policy. Call train(...) first.")
-        return self._learner
+        return trained_part(self._learner, "policy")
 
     @property
     def policy(self) -> Policy:
@@ -262,9 +261,7 @@ class ImitationAgent(ILAgent):
     # Parts
 
     def _known_plan(self) -> LearnerPlan:
-        if self._plan is None:
-            raise NotTrainedError("This agent was never trained, so it has no spaces. Call train(...) first.")
-        return self._plan
+        return trained_part(self._plan, "spaces")
 
     def _learner_for(self, lessons: Lessons, env: VectorEnv | None) -> tuple[LearnerPlan, Learner]:
         """The learner for so many environments: the present one, one filled from it, or the first one."""

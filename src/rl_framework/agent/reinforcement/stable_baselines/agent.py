@@ -12,6 +12,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from typing_extensions import override
 
+from rl_framework.agent.base_agent import trained_part
 from rl_framework.agent.continuation import Resumption
 from rl_framework.agent.reinforcement.stable_baselines import sb3_archive
 from rl_framework.agent.reinforcement.stable_baselines.algorithms import is_contrib
@@ -49,7 +50,7 @@ from rl_framework.core.seeding import capture_random_state, restore_random_state
 from rl_framework.core.spaces import space_from_json, space_to_json
 from rl_framework.envs.source import open_environments
 from rl_framework.envs.vector_env import StateLevel, VectorEnv
-from rl_framework.errors import CorruptArchiveError, InvalidInputError, NotTrainedError
+from rl_framework.errors import CorruptArchiveError, InvalidInputError
 from rl_framework.export.onnx import OnnxNetwork
 
 POLICY_FILE = "policy.safetensors"
@@ -104,9 +105,7 @@ class StableBaselinesAgent(RLAgent):
         Raises:
             NotTrainedError: The agent was never trained.
         """
-        if self._model is None:
-            raise NotTrainedError("This agent was never trained, so it has no model. Call train(...) first.")
-        return self._model
+        return trained_part(self._model, "model")
 
     @property
     def policy(self) -> StableBaselinesPolicy:
@@ -284,9 +283,7 @@ class StableBaselinesAgent(RLAgent):
         return ModelPlan(self.algorithm_class, self.algorithm_parameters, self.normalization)
 
     def _known_spaces(self) -> tuple[gym.Space[Any], gym.Space[Any]]:
-        if self._spaces is None:
-            raise NotTrainedError("This agent was never trained, so it has no spaces. Call train(...) first.")
-        return self._spaces
+        return trained_part(self._spaces, "spaces")
 
     def _translation(self) -> SpaceTranslation:
         return SpaceTranslation(*self._known_spaces())
