@@ -26,6 +26,7 @@ PINNED = [
     "EpisodeSequence",
     "Evaluation",
     "ExponentialSchedule",
+    "PiecewiseSchedule",
     "HuggingFaceConnector",
     "ILAgent",
     "ImitationAgent",

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from rl_framework.functional.schedules import ConstantSchedule as ConstantSchedule
     from rl_framework.functional.schedules import ExponentialSchedule as ExponentialSchedule
     from rl_framework.functional.schedules import LinearSchedule as LinearSchedule
+    from rl_framework.functional.schedules import PiecewiseSchedule as PiecewiseSchedule
     from rl_framework.rollouts.play import play_episodes as play_episodes
     from rl_framework.video.recording import record_video as record_video
 
@@ -74,6 +75,7 @@ PUBLIC_NAMES = {
     "ConstantSchedule": "functional.schedules",
     "LinearSchedule": "functional.schedules",
     "ExponentialSchedule": "functional.schedules",
+    "PiecewiseSchedule": "functional.schedules",
     # environments and data
     "open_environments": "envs.source",
     "Episode": "data.episode",

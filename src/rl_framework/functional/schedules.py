@@ -8,11 +8,16 @@ convention of Stable-Baselines3, so a schedule can be given to its algorithms as
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from itertools import pairwise
+from typing import Any, Literal, Protocol, TypeAlias
 
 from rl_framework.errors import InvalidInputError, UnknownOptionError
+
+INTERPOLATIONS = ("step", "linear")
+ROUNDING = 1e-9  # 1 - 0.9 is a little less than 0.1, and the point at 0.1 is meant
 
 
 class Schedule(Protocol):
@@ -99,11 +104,46 @@ class ExponentialSchedule:
         return math.exp((1.0 - done) * math.log(self.initial) + done * math.log(self.final))
 
 
-AnySchedule: TypeAlias = ConstantSchedule | LinearSchedule | ExponentialSchedule
+@dataclass(frozen=True, slots=True)
+class PiecewiseSchedule:
+    """From point to point: in steps, or along straight lines; level behind the last point.
+
+    Attributes:
+        points: Pairs of a share of the run that is done and the value from there on, or there. Shares rise from
+            exactly 0 to at most 1.
+        interpolation: "step" holds each value until the next point, "linear" draws lines between them.
+        kind: Tells the kinds of schedule apart in JSON.
+    """
+
+    points: tuple[tuple[float, float], ...]
+    interpolation: Literal["step", "linear"] = "step"
+    kind: str = field(default="piecewise", init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "points", _as_points(self.points))  # lists, as JSON has them, become tuples
+        if self.interpolation not in INTERPOLATIONS:
+            raise InvalidInputError(
+                f"interpolation of a schedule must be one of {INTERPOLATIONS}, got {self.interpolation!r}."
+            )
+
+    def __call__(self, progress_remaining: float) -> float:
+        """The value at, or since, the points around."""
+        done = _share_done(progress_remaining, 1.0)
+        n_reached = bisect_right(self.points, done + ROUNDING, key=_share)
+        share, value = self.points[n_reached - 1]
+        if self.interpolation == "step" or n_reached == len(self.points):
+            return value
+        next_share, next_value = self.points[n_reached]
+        way = max(0.0, (done - share) / (next_share - share))
+        return (1.0 - way) * value + way * next_value
+
+
+AnySchedule: TypeAlias = ConstantSchedule | LinearSchedule | ExponentialSchedule | PiecewiseSchedule
 _KINDS: dict[str, type[AnySchedule]] = {
     "constant": ConstantSchedule,
     "linear": LinearSchedule,
     "exponential": ExponentialSchedule,
+    "piecewise": PiecewiseSchedule,
 }
 
 
@@ -117,7 +157,7 @@ def as_schedule(value: Any) -> AnySchedule:
         UnknownOptionError: The JSON form names a kind or a field that does not exist.
         InvalidInputError: It is none of them, or a number is out of range.
     """
-    if isinstance(value, ConstantSchedule | LinearSchedule | ExponentialSchedule):
+    if isinstance(value, AnySchedule):
         return value
     if isinstance(value, Mapping):
         return _from_json(value)
@@ -151,3 +191,25 @@ def _check_fraction(fraction: float) -> None:
     _check_finite("fraction", fraction)
     if not 0.0 < fraction <= 1.0:
         raise InvalidInputError(f"fraction of a schedule must be above 0 and at most 1, got {fraction}.")
+
+
+def _as_points(points: Any) -> tuple[tuple[float, float], ...]:
+    if not isinstance(points, Iterable) or isinstance(points, str | Mapping):
+        raise InvalidInputError(f"points of a schedule must be pairs (share of the run done, value), got {points!r}.")
+    pairs = tuple(_as_point(point) for point in points)
+    shares = [share for share, _ in pairs]
+    if not pairs or shares[0] != 0.0 or shares[-1] > 1.0 or any(late <= early for early, late in pairwise(shares)):
+        raise InvalidInputError(f"Shares of the points of a schedule must rise from 0 to at most 1, got {shares}.")
+    return pairs
+
+
+def _as_point(point: Any) -> tuple[float, float]:
+    if not isinstance(point, list | tuple) or len(point) != 2:
+        raise InvalidInputError(f"A point of a schedule must be a pair (share of the run done, value), got {point!r}.")
+    for name, number in zip(("share of a point", "value of a point"), point, strict=True):
+        _check_finite(name, number)
+    return float(point[0]), float(point[1])
+
+
+def _share(point: tuple[float, float]) -> float:
+    return point[0]

@@ -52,6 +52,7 @@ CONSTRUCTED: dict[type, Callable[[Any], dict[str, Any]]] = {
     schedules.LinearSchedule: _fields,
     schedules.ExponentialSchedule: _fields,
     schedules.ConstantSchedule: _fields,
+    schedules.PiecewiseSchedule: _fields,
 }
 
 
