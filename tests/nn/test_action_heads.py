@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -7,10 +9,13 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from torch import Tensor
 
 from rl_framework.core.trees import Tree, leaves, map_tree, stack
-from rl_framework.errors import SpaceError
-from rl_framework.nn.action_heads import ActionHead
+from rl_framework.errors import InvalidInputError, SpaceError, UnknownOptionError
+from rl_framework.nn import action_parts
+from rl_framework.nn.action_heads import ActionCodec, ActionHead, BoxOptions, BoxPart, register_box_distribution
+from rl_framework.nn.distributions import Distribution, Joint, SquashedNormal
 from rl_framework.nn.tensors import as_tensor, to_arrays
 
 SPACES: dict[str, gym.Space[Any]] = {
@@ -25,8 +30,67 @@ SPACES: dict[str, gym.Space[Any]] = {
     "doubles": spaces.Box(-0.4, 0.4, (2, 2), np.float64),
     "whole-numbers": spaces.Box(-3, 12, (2,), np.int16),
     "dict": spaces.Dict({"steer": spaces.Box(-1, 1, (1,), np.float32), "gear": spaces.Discrete(4, start=-1)}),
+    "whole-numbers-and-choices": spaces.Tuple([spaces.Box(0, 9, (1,), np.int64), spaces.Discrete(2)]),
     "nested": spaces.Tuple([spaces.Dict({"a": spaces.MultiBinary(2)}), spaces.MultiDiscrete([3, 2])]),
 }
+
+UNBOUNDED = ["unbounded", "half-bounded"]
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"has_spread": False},
+    {"log_std_init": -0.5, "state_dependent_std": True},
+    {"box_distribution": "squashed_normal"},
+    {"box_distribution": "squashed_normal", "state_dependent_std": True},
+    {"box_distribution": "beta"},
+]
+CASES = [
+    (name, options)
+    for name in SPACES
+    for options in OPTIONS
+    if "box_distribution" not in options or name not in UNBOUNDED
+]
+distributions: Any = torch.distributions  # its functions have no types
+
+
+class Beta(Distribution):
+    """Independent Beta numbers on [-1, 1], as a user would write them."""
+
+    def __init__(self, outputs: Tensor, log_unit: float) -> None:
+        alpha, beta = (1.0 + torch.nn.functional.softplus(outputs)).chunk(2, dim=1)
+        self.base = distributions.Beta(alpha, beta)
+        self.log_unit = log_unit + alpha.shape[1] * np.log(2.0)
+
+    def log_prob(self, targets: Tensor) -> Tensor:
+        within = (0.5 * (targets + 1.0)).clamp(1e-6, 1.0 - 1e-6)
+        found: Tensor = self.base.log_prob(within).sum(1) - self.log_unit
+        return found
+
+    def entropy(self) -> Tensor:
+        found: Tensor = self.base.entropy().sum(1) + self.log_unit
+        return found
+
+    def mode(self) -> Tensor:
+        found: Tensor = 2.0 * self.base.mean - 1.0
+        return found
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        found: Tensor = 2.0 * self.base.sample() - 1.0
+        return found
+
+
+class BetaPart(BoxPart):
+    def __init__(self, space: spaces.Box, options: BoxOptions) -> None:
+        super().__init__(space, outputs_each=2)
+
+    def distribution(self, outputs: Tensor, masks: Tensor | None) -> Beta:
+        return Beta(outputs, self.scale.log_unit)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def registered_beta() -> Iterator[None]:
+    register_box_distribution("beta", BetaPart)
+    yield
+    del action_parts._BOX_PARTS["beta"]
 
 
 def sampled(space: gym.Space[Any], count: int = 6) -> Tree:
@@ -51,10 +115,22 @@ def test_actions_survive_the_way_to_targets_and_back(space: gym.Space[Any]) -> N
         np.testing.assert_allclose(found, given, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("has_spread", [True, False])
-def test_modes_and_samples_are_actions_of_the_space(space: gym.Space[Any], has_spread: bool) -> None:
+def test_targets_need_no_network(space: gym.Space[Any]) -> None:
+    codec, actions = ActionCodec(space), tensors(sampled(space))
+    targets = codec.targets(actions)
+    codec.check(targets)
+    assert not codec.state_dict()
+    for given, found in zip(leaves(actions), leaves(copy.deepcopy(codec).actions(targets)), strict=True):
+        torch.testing.assert_close(found, given, rtol=1e-5, atol=1e-6)
+    elsewhere = codec.to("meta").actions(map_tree(lambda leaf: leaf.to("meta"), targets))
+    assert [leaf.device.type for leaf in leaves(elsewhere)] == ["meta"] * len(leaves(actions))
+
+
+@pytest.mark.parametrize(("name", "options"), CASES, ids=str)
+def test_modes_and_samples_are_actions_of_the_space(name: str, options: dict[str, Any]) -> None:
+    space = SPACES[name]
     torch.manual_seed(0)
-    head = ActionHead(4, space, has_spread=has_spread)
+    head = ActionHead(4, space, **options)
     distribution = head.distribution(head(torch.randn(6, 4)) * 30)
     for targets in (distribution.mode(), distribution.sample()):
         actions = to_arrays(head.actions(targets))
@@ -62,11 +138,13 @@ def test_modes_and_samples_are_actions_of_the_space(space: gym.Space[Any], has_s
             assert space.contains(map_tree(lambda leaf, at=row: leaf[at], actions))
 
 
-def test_what_was_recorded_has_a_finite_log_probability(space: gym.Space[Any]) -> None:
-    head = ActionHead(4, space)
-    found = head.distribution(head(torch.randn(6, 4))).log_prob(head.targets(tensors(sampled(space))))
-    assert found.shape == (6,)
-    assert torch.isfinite(found).all()
+@pytest.mark.parametrize(("name", "options"), CASES, ids=str)
+def test_what_was_recorded_has_a_finite_log_probability(name: str, options: dict[str, Any]) -> None:
+    head = ActionHead(4, SPACES[name], **options)
+    made = head.distribution(head(torch.randn(6, 4)))
+    for found in made.log_prob_and_entropy(head.targets(tensors(sampled(SPACES[name])))):
+        assert found.shape == (6,)
+        assert torch.isfinite(found).all()
 
 
 def test_bounded_numbers_are_scaled_and_errors_come_in_their_own_units() -> None:
@@ -139,3 +217,72 @@ def test_a_space_without_choices_is_refused() -> None:
 def test_the_state_holds_what_is_learned_and_nothing_else() -> None:
     assert set(ActionHead(2, SPACES["bounded"]).state_dict()) == {"linear.weight", "linear.bias", "parts.0.log_std"}
     assert set(ActionHead(2, SPACES["bounded"], has_spread=False).state_dict()) == {"linear.weight", "linear.bias"}
+
+
+def test_masks_of_the_entries_lie_side_by_side() -> None:
+    space = spaces.Dict({"a": spaces.Discrete(3), "b": spaces.Box(-1.0, 1.0, (2,)), "c": spaces.MultiBinary(1)})
+    head = ActionHead(2, space)
+    masks = torch.tensor([[False, True, False, True, False]] * 9)
+    distribution = head.distribution(torch.randn(9, head.linear.out_features), masks)
+    samples = distribution.sample()
+    assert samples["a"].tolist() == [1] * 9
+    assert samples["c"].tolist() == [[0.0]] * 9
+    with pytest.raises(SpaceError, match="has 5 choices to mask, the masks tell of 4"):
+        head.distribution(torch.randn(9, head.linear.out_features), masks[:, :4])
+
+
+def test_squashed_actions_have_their_densities_in_their_own_units() -> None:
+    head = ActionHead(1, SPACES["bounded"], box_distribution="squashed_normal", log_std_init=-0.3)
+    outputs, actions = torch.tensor([[0.25, -0.5]]), torch.tensor([[1.0, 3.0]])
+    scaling = distributions.AffineTransform(torch.tensor([0.0, 5.0]), torch.tensor([2.0, 5.0]))
+    base = distributions.Normal(outputs, torch.tensor(-0.3).exp())
+    twin = distributions.TransformedDistribution(base, [distributions.TanhTransform(), scaling])
+    distribution = head.distribution(outputs)
+    assert isinstance(distribution, SquashedNormal)
+    torch.testing.assert_close(distribution.log_prob(head.targets(actions)), twin.log_prob(actions).sum(1))
+    assert head.actions(torch.tensor([[-1.0, 1.0]])).tolist() == [[-2.0, 10.0]]
+
+
+@pytest.mark.parametrize("name", UNBOUNDED)
+def test_numbers_without_bounds_are_not_squashed(name: str) -> None:
+    with pytest.raises(SpaceError, match=r"finite bounds, and Box.* choose box_distribution='normal'"):
+        ActionHead(2, SPACES[name], box_distribution="squashed_normal")
+
+
+def test_standard_deviations_begin_where_they_should() -> None:
+    space = SPACES["bounded"]
+    shared = ActionHead(2, space, log_std_init=-1.5)
+    own = ActionHead(2, space, log_std_init=-1.5, state_dependent_std=True)
+    assert shared.state_dict()["parts.0.log_std"].tolist() == [-1.5, -1.5]
+    assert own.linear.out_features == 4
+    assert set(own.state_dict()) == {"linear.weight", "linear.bias"}
+    outputs = torch.tensor([[0.3, 0.4, 0.0, 0.0], [0.3, 0.4, 1.0, 90.0]])
+    expected = shared.distribution(outputs[:, :2]).entropy() + torch.tensor([0.0, 3.0])
+    torch.testing.assert_close(own.distribution(outputs).entropy(), expected)
+
+
+def test_a_distribution_of_ones_own_is_named_and_learned() -> None:
+    head = ActionHead(2, SPACES["dict"], box_distribution="beta")
+    outputs = torch.zeros(500, head.linear.out_features, requires_grad=True)
+    distribution = head.distribution(outputs)
+    assert isinstance(distribution, Joint)
+    assert isinstance(distribution.parts["steer"], Beta)
+    log_prob, entropy = distribution.log_prob_and_entropy(distribution.sample())
+    torch.testing.assert_close(-log_prob.mean(), entropy.mean(), atol=0.1, rtol=0.0)
+    log_prob.sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it so
+    assert outputs.grad is not None
+    assert outputs.grad.any(0).all()
+
+
+def test_unknown_distributions_are_refused_with_those_that_are_known() -> None:
+    with pytest.raises(UnknownOptionError, match=r"'squashed'.*Did you mean 'squashed_normal'\?.*beta, normal"):
+        ActionHead(2, SPACES["bounded"], box_distribution="squashed")
+    with pytest.raises(InvalidInputError, match="'normal' is one of the library's own"):
+        register_box_distribution("normal", BetaPart)
+
+
+def test_options_without_effect_or_sense_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match="has_spread=False makes point estimates"):
+        ActionHead(2, SPACES["bounded"], has_spread=False, state_dependent_std=True)
+    with pytest.raises(InvalidInputError, match="log_std_init must be a finite number, got nan"):
+        ActionHead(2, SPACES["bounded"], log_std_init=float("nan"))

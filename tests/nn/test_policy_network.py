@@ -19,7 +19,7 @@ DONE = spaces.Discrete(3, start=1)
 
 
 def make(config: PolicyNetworkConfig | None = None) -> NetworkPolicy:
-    return NetworkPolicy(PolicyNetwork(SEEN, DONE, config or PolicyNetworkConfig(image_features=8)), SEEN, DONE)
+    return NetworkPolicy(PolicyNetwork(SEEN, DONE, config or PolicyNetworkConfig(image_features=8)))
 
 
 def observations(count: int = 5) -> dict[str, Any]:
@@ -83,6 +83,7 @@ def test_arrays_that_torch_can_share_are_shared() -> None:
 
 def test_a_fresh_policy_is_nearly_uniform() -> None:
     network = make().network
+    assert isinstance(network, PolicyNetwork)
     probabilities = network.distribution(to_tensors(observations(), torch.device("cpu"))).log_probs.exp()  # type: ignore[attr-defined]  # a Categorical
     torch.testing.assert_close(probabilities, torch.full((5, 3), 1 / 3), atol=0.02, rtol=0.0)
 

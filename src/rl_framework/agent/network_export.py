@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from rl_framework.core.spaces import map_space
 from rl_framework.core.trees import Path, Tree, leaves, leaves_with_paths, path_name, stack
 from rl_framework.export.onnx import Arrays, OnnxNetwork
+from rl_framework.nn.model import Model
 from rl_framework.nn.network_policy import NetworkPolicy
-from rl_framework.nn.policy_network import PolicyNetwork
 
 OBSERVATION = "observation"
 ACTIONS = "actions"
@@ -44,7 +44,7 @@ class DeterministicNetwork(nn.Module):
         observation_space: How the leaves of observations are nested.
     """
 
-    def __init__(self, network: PolicyNetwork, observation_space: gym.Space[Any]) -> None:
+    def __init__(self, network: Model, observation_space: gym.Space[Any]) -> None:
         super().__init__()
         self.network = network
         self._space = observation_space
@@ -53,8 +53,8 @@ class DeterministicNetwork(nn.Module):
         """Leaves of actions `[B, ...]` for leaves of raw observations `[B, ...]`, both in visiting order."""
         given = iter(entries)
         observations = map_space(lambda _: _as_float32(next(given)), self._space)
-        targets = self.network.distribution(observations).mode()
-        return tuple(leaves(self.network.head.actions(targets)))
+        targets = self.network.act(observations).distribution.mode()
+        return tuple(leaves(self.network.environment_actions(targets)))
 
 
 def _as_float32(entry: Tensor) -> Tensor:

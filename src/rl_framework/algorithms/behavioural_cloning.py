@@ -97,7 +97,7 @@ class BehaviouralCloning:
             self.network = PolicyNetwork(
                 observation_space, action_space, network_config, has_spread=config.box_loss == "gaussian"
             ).to(device)
-        self.policy = NetworkPolicy(self.network, observation_space, action_space)
+        self.policy = NetworkPolicy(self.network)
         self._parameters = list(self.network.parameters())
         self._optimizer = torch.optim.Adam(
             self._parameters, lr=config.learning_rate_schedule(1.0), weight_decay=config.l2_weight, fused=True

@@ -110,7 +110,9 @@ class VectorEncoder(LeafEncoder):
 
     def forward(self, values: Tensor) -> Tensor:
         """`[B, ...]` to `[B, n_features]`."""
-        numbers = values.float() if self.normalization is None else self.normalization(values)
+        numbers = values if self.normalization is None else self.normalization(values)
+        if numbers.dtype != torch.float32:
+            numbers = numbers.float()
         if numbers.dim() != 2:
             numbers = numbers.unsqueeze(1).flatten(1)
         return numbers if self.unit == 1.0 else numbers / self.unit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,8 @@ class RunningNormalization(nn.Module):
     mean: Tensor
     variance: Tensor
     count: Tensor
+    centre: Tensor
+    scale: Tensor
 
     def __init__(self, shape: Sequence[int], *, clip: float = 10.0, epsilon: float = 1e-8) -> None:
         super().__init__()
@@ -33,6 +36,9 @@ class RunningNormalization(nn.Module):
         self.register_buffer("mean", torch.zeros(tuple(shape), dtype=torch.float64))
         self.register_buffer("variance", torch.ones(tuple(shape), dtype=torch.float64))
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("centre", torch.zeros(tuple(shape)), persistent=False)
+        self.register_buffer("scale", torch.ones(tuple(shape)), persistent=False)
+        self._apply_statistics()
 
     @torch.no_grad()
     def update(self, values: Tensor) -> None:
@@ -45,9 +51,18 @@ class RunningNormalization(nn.Module):
         self.variance.copy_((squares + delta.square() * self.count * added / total) / total)
         self.mean.add_(delta * added / total)
         self.count.copy_(total)
+        self._apply_statistics()
 
     def forward(self, values: Tensor) -> Tensor:
         """Normalised values as float32. `[B, *shape]`"""
-        scale = torch.rsqrt(self.variance + self.epsilon).to(torch.float32)
-        normalized = (values - self.mean.to(torch.float32)) * scale
-        return normalized.clamp(-self.clip, self.clip)
+        return (values - self.centre).mul_(self.scale).clamp_(-self.clip, self.clip)
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        self._apply_statistics()
+
+    @torch.no_grad()
+    def _apply_statistics(self) -> None:
+        """Bring what is subtracted and multiplied up to date; it is used far more often than it changes."""
+        self.centre.copy_(self.mean)
+        self.scale.copy_(torch.rsqrt(self.variance + self.epsilon))

@@ -15,6 +15,8 @@ from rl_framework.errors import InvalidInputError, UnknownOptionError
 from rl_framework.nn.action_heads import ActionHead
 from rl_framework.nn.distributions import Distribution
 from rl_framework.nn.encoders import ObservationEncoder
+from rl_framework.nn.mlp import MLP
+from rl_framework.nn.model import Model, ModelOutput
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
@@ -44,18 +46,17 @@ class PolicyNetworkConfig:
     normalize_observations: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hidden_sizes", _as_sizes(self.hidden_sizes))
+        object.__setattr__(self, "hidden_sizes", as_sizes("hidden_sizes", self.hidden_sizes))
         if self.activation not in ACTIVATIONS:
             raise UnknownOptionError.of("activation", str(self.activation), ACTIVATIONS)
-        if not _is_count(self.image_features):
-            raise InvalidInputError(f"image_features must be a whole number from 1, got {self.image_features!r}.")
+        check_count("image_features", self.image_features)
         if not isinstance(self.normalize_observations, bool):
             raise InvalidInputError(
                 f"normalize_observations must be True or False, got {self.normalize_observations!r}."
             )
 
 
-class PolicyNetwork(nn.Module):
+class PolicyNetwork(Model):
     """From observations to distributions over actions.
 
     Weights are orthogonal, with a gain of 0.01 for the last layer: the policy begins close to uniform, and Box
@@ -82,11 +83,11 @@ class PolicyNetwork(nn.Module):
         *,
         has_spread: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(observation_space, action_space)
         self.encoder = ObservationEncoder(
             observation_space, image_features=config.image_features, normalize=config.normalize_observations
         )
-        self.hidden = make_mlp(self.encoder.n_features, config.hidden_sizes, ACTIVATIONS[config.activation])
+        self.hidden = MLP(self.encoder.n_features, config.hidden_sizes, ACTIVATIONS[config.activation])
         n_features = (self.encoder.n_features, *config.hidden_sizes)[-1]
         self.head = ActionHead(n_features, action_space, has_spread=has_spread)
         initialize(self, HIDDEN_GAIN)
@@ -94,8 +95,7 @@ class PolicyNetwork(nn.Module):
 
     def forward(self, observations: Tree) -> Tensor:
         """The outputs that the head makes a distribution of. `[B, ...]` per leaf to `[B, n_outputs]`"""
-        outputs: Tensor = self.head(self.hidden(self.encoder(observations)))
-        return outputs
+        return self.hidden.into(self.head.linear, self.encoder(observations))
 
     def distribution(self, observations: Tree, masks: Tensor | None = None) -> Distribution:
         """What the network would do, over the head's targets.
@@ -106,14 +106,9 @@ class PolicyNetwork(nn.Module):
         """
         return self.head.distribution(self(observations), masks)
 
-
-def make_mlp(n_inputs: int, sizes: Sequence[int], activation: type[nn.Module]) -> nn.Sequential:
-    """Linear layers of the given sizes, each followed by an activation."""
-    layers: list[nn.Module] = []
-    for n_outputs in sizes:
-        layers += [nn.Linear(n_inputs, n_outputs), activation()]
-        n_inputs = n_outputs
-    return nn.Sequential(*layers)
+    def step(self, observations: Tree, state: Tree = None, masks: Tensor | None = None) -> ModelOutput:
+        """One time step, of which it keeps no memory and tells no value."""
+        return ModelOutput(self.distribution(observations, masks), state=state)
 
 
 def initialize(module: nn.Module, gain: float) -> None:
@@ -125,10 +120,25 @@ def initialize(module: nn.Module, gain: float) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-def _as_sizes(value: Any) -> tuple[int, ...]:
+def as_sizes(name: str, value: Any) -> tuple[int, ...]:
+    """Numbers of units as a tuple.
+
+    Raises:
+        InvalidInputError: They are not whole numbers from 1.
+    """
     if isinstance(value, str) or not isinstance(value, Sequence) or not all(_is_count(size) for size in value):
-        raise InvalidInputError(f"hidden_sizes must be whole numbers from 1, such as [32, 32]; got {value!r}.")
+        raise InvalidInputError(f"{name} must be whole numbers from 1, such as [32, 32]; got {value!r}.")
     return tuple(value)
+
+
+def check_count(name: str, value: Any) -> None:
+    """Refuse what is not a whole number from 1.
+
+    Raises:
+        InvalidInputError: It is not.
+    """
+    if not _is_count(value):
+        raise InvalidInputError(f"{name} must be a whole number from 1, got {value!r}.")
 
 
 def _is_count(value: Any) -> bool:

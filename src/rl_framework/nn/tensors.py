@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from rl_framework.core.trees import Tree, map_tree
+from rl_framework.errors import InvalidInputError
 
 
 def to_tensors(tree: Tree, device: torch.device) -> Tree:
@@ -37,3 +38,22 @@ def as_tensor(array: Any) -> torch.Tensor:
 def to_arrays(tree: Tree) -> Tree:
     """Tensors as NumPy arrays."""
     return map_tree(lambda leaf: leaf.detach().cpu().numpy(), tree)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that is meant: exactly the one that is named, or for `auto` CUDA's where there is one.
+
+    Raises:
+        InvalidInputError: There is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError) as error:
+        raise InvalidInputError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:<number>', got {name!r}.") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InvalidInputError(
+            f"There is no device {name!r} here ({torch.cuda.device_count()} CUDA devices); use device='auto' or 'cpu'."
+        )
+    return device

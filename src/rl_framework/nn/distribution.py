@@ -1,0 +1,76 @@
+"""What all distributions over actions have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from rl_framework.core.trees import Tree
+from rl_framework.errors import InvalidInputError
+
+HALVES = (torch.float16, torch.bfloat16)
+
+
+class Distribution(Protocol):
+    """One distribution per row of a batch.
+
+    A user's own distribution derives from this class and writes the first four methods; the others follow.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def log_prob(self, targets: Tree) -> Tensor:
+        """Log-probability, or log-density, of one target per row. `[B]`"""
+        ...
+
+    @abstractmethod
+    def entropy(self) -> Tensor:
+        """Entropy in nats. `[B]`"""
+        ...
+
+    @abstractmethod
+    def mode(self) -> Tree:
+        """The most probable target of each row. `[B, ...]`"""
+        ...
+
+    @abstractmethod
+    def sample(self, generator: torch.Generator | None = None) -> Tree:
+        """One target per row, drawn from torch's global generator unless another is given. `[B, ...]`"""
+        ...
+
+    def log_prob_and_entropy(self, targets: Tree) -> tuple[Tensor, Tensor]:
+        """Both at once, `[B]` each, which costs less for some distributions."""
+        return self.log_prob(targets), self.entropy()
+
+    def kl(self, other: Any) -> Tensor:
+        """Kullback-Leibler divergence, in nats, of these distributions from others of the same kind. `[B]`
+
+        Raises:
+            InvalidInputError: The others are of another kind, or no formula is known for this one.
+        """
+        raise InvalidInputError(
+            f"{type(self).__name__} knows no formula for the KL divergence from a {type(other).__name__}. Write its "
+            "method kl(other), or do without the divergence."
+        )
+
+
+def at_least_single(outputs: Tensor) -> Tensor:
+    """A network's outputs, as float32 if they are in half precision. `[...]`"""
+    return outputs.float() if outputs.dtype in HALVES else outputs
+
+
+def check_same_kind(ours: Distribution, theirs: Distribution) -> None:
+    """Refuse divergences between distributions of two kinds.
+
+    Raises:
+        InvalidInputError: They are.
+    """
+    if type(ours) is not type(theirs):
+        raise InvalidInputError(
+            f"A divergence is that of two distributions of the same kind, got {type(ours).__name__} and "
+            f"{type(theirs).__name__}."
+        )

@@ -1,0 +1,75 @@
+"""The layers with their gradient written out are the layers that torch would run one by one."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rl_framework.nn.mlp import FEWEST_ROWS, MLP
+
+ACTIVATIONS = (nn.Tanh, nn.ReLU, nn.ELU)
+
+
+def layers(n_inputs: int, sizes: tuple[int, ...], activation: type[nn.Module]) -> tuple[MLP, nn.Linear]:
+    torch.manual_seed(3)
+    return MLP(n_inputs, sizes, activation), nn.Linear((n_inputs, *sizes)[-1], 2)
+
+
+def plainly(mlp: MLP, last: nn.Linear | None, features: Tensor) -> Tensor:
+    hidden: Tensor = nn.Sequential.forward(mlp, features)  # type: ignore[no-untyped-call]
+    return hidden if last is None else last(hidden)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("sizes", [(), (8,), (16, 8)])
+@pytest.mark.parametrize("n_inputs", [1, 5, 40])
+@pytest.mark.parametrize("has_last", [True, False])
+@pytest.mark.parametrize("rows", [3, FEWEST_ROWS])
+def test_outputs_and_gradients_are_those_of_the_layers(
+    activation: type[nn.Module], sizes: tuple[int, ...], n_inputs: int, has_last: bool, rows: int
+) -> None:
+    mlp, last = layers(n_inputs, sizes, activation)
+    twin, twin_last = copy.deepcopy((mlp, last))
+    features = torch.randn(rows, n_inputs, requires_grad=True)
+    same = features.detach().clone().requires_grad_()
+    ours = mlp.into(last, features) if has_last else mlp(features)
+    theirs = plainly(twin, twin_last if has_last else None, same)
+    torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=1e-5)
+    weights = torch.randn_like(ours)
+    (ours * weights).sum().backward()
+    (theirs * weights).sum().backward()
+    pairs = [(features, same), *zip(mlp.parameters(), twin.parameters(), strict=True)]
+    for one, other in pairs:
+        torch.testing.assert_close(one.grad, other.grad, atol=2e-4, rtol=1e-4)
+    with torch.no_grad():
+        again = mlp.into(last, features) if has_last else mlp(features)
+    torch.testing.assert_close(again, ours, atol=2e-6, rtol=1e-5)
+
+
+def test_the_gradient_that_comes_in_is_left_alone() -> None:
+    mlp, _ = layers(4, (8,), nn.Tanh)
+    features = torch.randn(FEWEST_ROWS, 4)
+    incoming = torch.ones(FEWEST_ROWS, 8)
+    mlp(features).backward(incoming)
+    assert bool((incoming == 1.0).all())
+
+
+def test_gradients_add_up_over_several_backward_passes() -> None:
+    mlp, last = layers(4, (8, 8), nn.Tanh)
+    features = torch.randn(2 * FEWEST_ROWS, 4)
+    mlp.into(last, features).sum().backward()  # type: ignore[no-untyped-call]
+    whole = [parameter.grad.clone() for parameter in mlp.parameters() if parameter.grad is not None]
+    mlp.zero_grad()
+    for part in torch.split(features, FEWEST_ROWS):
+        mlp.into(last, part).sum().backward()  # type: ignore[no-untyped-call]
+    for parameter, expected in zip(mlp.parameters(), whole, strict=True):
+        torch.testing.assert_close(parameter.grad, expected, atol=1e-3, rtol=1e-4)
+
+
+def test_mixed_precision_takes_the_layers_one_by_one() -> None:
+    mlp, last = layers(4, (8,), nn.Tanh)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert mlp.into(last, torch.randn(FEWEST_ROWS, 4)).dtype == torch.bfloat16
