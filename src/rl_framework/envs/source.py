@@ -25,12 +25,15 @@ Factory = Callable[[], Environment]
 VECTORIZATIONS = ("auto", "serial", "subprocess")
 ACCEPTED = (
     "a gymnasium environment, a list of them, an environment id, a factory or a list of factories, "
-    "a gymnasium VectorEnv or a stable_baselines3 VecEnv"
+    "a gymnasium VectorEnv, a stable_baselines3 VecEnv, a TensorEnv or the name of one ('tensor:CartPole')"
 )
 LAZY_SOURCES = {
+    "rl_framework.envs.tensor_env:TensorEnv": "rl_framework.envs.tensor_source:tensor_env_source",
     "stable_baselines3.common.vec_env.base_vec_env:VecEnv": "rl_framework.envs.stable_baselines_vector:vec_env_source",
 }
-"""Foreign classes by name, and the function that makes a source of them; imported only when one turns up."""
+"""Classes by name, and the function that makes a source of them; imported only when one turns up."""
+
+_TENSOR_PREFIX = "tensor:"
 
 
 class EnvironmentSource(ABC):
@@ -174,10 +177,12 @@ def environment_source(environments: Any) -> EnvironmentSource:
 
     Args:
         environments: A gymnasium environment, a list of them, an id, a factory or a list of factories, a gymnasium
-            `VectorEnv`, a stable_baselines3 `VecEnv`, or a `VectorEnv` of this library.
+            `VectorEnv`, a stable_baselines3 `VecEnv`, or a `VectorEnv` or `TensorEnv` of this library; of its own
+            tensor environments also the name, as in `tensor:CartPole`.
 
     Raises:
         InvalidInputError: Anything else, an empty list, an unknown id, the same environment twice.
+        UnknownOptionError: No tensor environment has that name.
         SpaceError: Spaces that are not supported, or differ between the environments.
     """
     names = [f"{cls.__module__}:{cls.__qualname__}" for cls in type(environments).__mro__]
@@ -199,6 +204,10 @@ def _from_env(environments: gym.Env) -> EnvironmentSource:
 
 @environment_source.register
 def _from_id(environments: str) -> EnvironmentSource:
+    if environments.startswith(_TENSOR_PREFIX):
+        from rl_framework.envs.tensor_source import NamedTensorSource
+
+        return NamedTensorSource(environments.removeprefix(_TENSOR_PREFIX))
     return FactorySource([_factory_of_id(environments)])
 
 
