@@ -20,6 +20,18 @@ if TYPE_CHECKING:
     from rl_framework.agent.reinforcement.stable_baselines.agent import StableBaselinesAgent as StableBaselinesAgent
     from rl_framework.agent.reinforcement_learning_agent import RLAgent as RLAgent
     from rl_framework.algorithms.base import Algorithm as Algorithm
+    from rl_framework.algorithms.off_policy_actor_critic import OffPAC as OffPAC
+    from rl_framework.algorithms.policy_gradient import A2C as A2C
+    from rl_framework.algorithms.policy_gradient import REINFORCE as REINFORCE
+    from rl_framework.algorithms.policy_gradient import REINFORCEWithBaseline as REINFORCEWithBaseline
+    from rl_framework.algorithms.policy_gradient_config import A2CConfig as A2CConfig
+    from rl_framework.algorithms.policy_gradient_config import OffPACConfig as OffPACConfig
+    from rl_framework.algorithms.policy_gradient_config import REINFORCEConfig as REINFORCEConfig
+    from rl_framework.algorithms.policy_gradient_config import (
+        REINFORCEWithBaselineConfig as REINFORCEWithBaselineConfig,
+    )
+    from rl_framework.algorithms.ppo import PPO as PPO
+    from rl_framework.algorithms.ppo_config import PPOConfig as PPOConfig
     from rl_framework.algorithms.q_learning import QLearning as QLearning
     from rl_framework.algorithms.q_learning import QLearningConfig as QLearningConfig
     from rl_framework.callbacks.base import Callback as Callback
@@ -43,7 +55,10 @@ if TYPE_CHECKING:
     from rl_framework.core.reports import TrainingSummary as TrainingSummary
     from rl_framework.data.episode import Episode as Episode
     from rl_framework.data.episode_sequence import EpisodeSequence as EpisodeSequence
+    from rl_framework.data.rollout import Rollout as Rollout
     from rl_framework.envs.source import open_environments as open_environments
+    from rl_framework.envs.tensor_env import TensorEnv as TensorEnv
+    from rl_framework.envs.tensor_task import SimulatedTask as SimulatedTask
     from rl_framework.errors import LossyConversionWarning as LossyConversionWarning
     from rl_framework.errors import RLFrameworkError as RLFrameworkError
     from rl_framework.evaluation.comparison import compare as compare
@@ -52,7 +67,14 @@ if TYPE_CHECKING:
     from rl_framework.functional.schedules import ExponentialSchedule as ExponentialSchedule
     from rl_framework.functional.schedules import LinearSchedule as LinearSchedule
     from rl_framework.functional.schedules import PiecewiseSchedule as PiecewiseSchedule
+    from rl_framework.nn.actor_critic import ActorCritic as ActorCritic
+    from rl_framework.nn.actor_critic import ActorCriticConfig as ActorCriticConfig
+    from rl_framework.nn.model import Model as Model
+    from rl_framework.nn.model import ModelOutput as ModelOutput
+    from rl_framework.rollouts.episode_sampling import sample_episodes as sample_episodes
     from rl_framework.rollouts.play import play_episodes as play_episodes
+    from rl_framework.rollouts.sampling import sample as sample
+    from rl_framework.rollouts.scoring import score as score
     from rl_framework.video.recording import record_video as record_video
 
     __version__: str
@@ -70,14 +92,35 @@ PUBLIC_NAMES = {
     "load_agent": "agent.catalog",
     # native algorithms
     "Algorithm": "algorithms.base",
+    "PPO": "algorithms.ppo",
+    "PPOConfig": "algorithms.ppo_config",
+    "A2C": "algorithms.policy_gradient",
+    "A2CConfig": "algorithms.policy_gradient_config",
+    "REINFORCE": "algorithms.policy_gradient",
+    "REINFORCEConfig": "algorithms.policy_gradient_config",
+    "REINFORCEWithBaseline": "algorithms.policy_gradient",
+    "REINFORCEWithBaselineConfig": "algorithms.policy_gradient_config",
+    "OffPAC": "algorithms.off_policy_actor_critic",
+    "OffPACConfig": "algorithms.policy_gradient_config",
     "QLearning": "algorithms.q_learning",
     "QLearningConfig": "algorithms.q_learning",
     "ConstantSchedule": "functional.schedules",
     "LinearSchedule": "functional.schedules",
     "ExponentialSchedule": "functional.schedules",
     "PiecewiseSchedule": "functional.schedules",
+    # networks and the research verbs
+    "Model": "nn.model",
+    "ModelOutput": "nn.model",
+    "ActorCritic": "nn.actor_critic",
+    "ActorCriticConfig": "nn.actor_critic",
+    "Rollout": "data.rollout",
+    "sample": "rollouts.sampling",
+    "sample_episodes": "rollouts.episode_sampling",
+    "score": "rollouts.scoring",
     # environments and data
     "open_environments": "envs.source",
+    "TensorEnv": "envs.tensor_env",
+    "SimulatedTask": "envs.tensor_task",
     "Episode": "data.episode",
     "EpisodeSequence": "data.episode_sequence",
     "play_episodes": "rollouts.play",

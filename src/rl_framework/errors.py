@@ -71,6 +71,26 @@ class EnvironmentTimeout(EnvironmentFailure, TimeoutError):
     """An environment in a worker process did not answer in time."""
 
 
+class TrainingDivergedError(RLFrameworkError, ArithmeticError):
+    """A statistic of an update became NaN or infinite; the weights are those from before that update.
+
+    Attributes:
+        statistic: Its name, as in the reports.
+        update: Number of the update in the algorithm's life, counted from 1.
+    """
+
+    def __init__(self, statistic: str, value: float, update: int, hint: str) -> None:
+        super().__init__(
+            f"{statistic} became {value} in update {update}. The weights of update {update - 1} were kept. {hint}"
+        )
+        self.statistic = statistic
+        self.update = update
+
+
+class DeviceMemoryError(RLFrameworkError, MemoryError):
+    """A device has not enough memory for what was asked."""
+
+
 class ArchiveError(RLFrameworkError):
     """A saved agent that cannot be read or written."""
 

@@ -14,6 +14,9 @@ from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 
 from rl_framework.agent.reinforcement.native import NativeAgent
 from rl_framework.agent.reinforcement.stable_baselines.agent import StableBaselinesAgent
+from rl_framework.algorithms.off_policy_actor_critic import OffPAC
+from rl_framework.algorithms.policy_gradient import A2C, REINFORCE, REINFORCEWithBaseline
+from rl_framework.algorithms.ppo import PPO
 from rl_framework.algorithms.q_learning import QLearning
 from rl_framework.testing.agent_contract import AgentCase
 from rl_framework.testing.environments import BitFlipping, ImageEnv, MaskedCorridor, RecallEnv
@@ -104,11 +107,57 @@ CONTRIB = [
     stable("TRPO", sb3_contrib.TRPO, cart_pole, {"n_steps": 32, "batch_size": 32, "policy_kwargs": SMALL, "seed": 0}),
 ]
 
+
+def native(
+    name: str,
+    algorithm_class: Any,
+    make: Callable[[], gym.Env[Any, Any]],
+    *,
+    count: int = 2,
+    total_timesteps: int = 200,
+    has_masks: bool = False,
+    network: Any = None,
+    **parameters: Any,
+) -> AgentCase:
+    """A case of one of this library's on-policy learners."""
+    network = {"hidden_sizes": (16,), **(network or {})}
+    return AgentCase(
+        name=f"native {name}",
+        make_agent=lambda: NativeAgent(
+            algorithm_class, {"seed": 0, "device": "cpu", "horizon": 16, "network": network, **parameters}
+        ),
+        make_environments=several(make, count),
+        total_timesteps=total_timesteps,
+        has_masks=has_masks,
+    )
+
+
+LSTM = {"memory": "lstm", "memory_size": 8}
+GRU = {"memory": "gru", "memory_size": 8}
+ATTENTION = {"memory": "attention", "memory_size": 8, "window": 4}
+
 NATIVE = [
     AgentCase(
         name="QLearning",
         make_agent=lambda: NativeAgent(QLearning, {"seed": 0}),
         make_environments=several(frozen_lake, 3),
         total_timesteps=300,
-    )
+    ),
+    native("PPO", PPO, cart_pole),
+    native(
+        "PPO normalised", PPO, pendulum, normalize_rewards="running", network={"normalize_observations": True}, count=3
+    ),
+    native("PPO squashed", PPO, pendulum, network={"box_distribution": "squashed_normal"}),
+    native("PPO LSTM", PPO, RecallEnv, network=LSTM, sequence_length=8),
+    native("PPO GRU", PPO, RecallEnv, network=GRU, sequence_length=4, normalize_rewards="rollout"),
+    native("PPO attention", PPO, RecallEnv, network=ATTENTION),
+    native("PPO images", PPO, ImageEnv, network={"image_features": 16}, total_timesteps=64),
+    native("PPO masks", PPO, MaskedCorridor, has_masks=True),
+    native("A2C", A2C, cart_pole),
+    native("A2C GRU", A2C, RecallEnv, network=GRU),
+    native("REINFORCE", REINFORCE, cart_pole, horizon=20),
+    native("REINFORCE GRU", REINFORCE, RecallEnv, network=GRU, horizon=20),
+    native("REINFORCEWithBaseline", REINFORCEWithBaseline, cart_pole, horizon=20),
+    native("OffPAC", OffPAC, cart_pole),
+    native("OffPAC LSTM", OffPAC, RecallEnv, network=LSTM),
 ]

@@ -37,7 +37,7 @@ class CountingAlgorithm:
         self.steps_per_collect = steps_per_collect
         self.verbs: list[Any] = []
 
-    def begin(self, observations: Tree, *, timesteps: int, target_timesteps: int) -> None:
+    def begin(self, observations: Tree, *, timesteps: int, target_timesteps: int, resumes: bool = False) -> None:
         self.verbs.append(("begin", observations, timesteps, target_timesteps))
 
     def collect(self) -> CollectReport:

@@ -60,7 +60,7 @@ class Algorithm(Protocol):
         """Acts as the algorithm has learned to, also before the first run."""
         ...
 
-    def begin(self, observations: Tree, *, timesteps: int, target_timesteps: int) -> None:
+    def begin(self, observations: Tree, *, timesteps: int, target_timesteps: int, resumes: bool = False) -> None:
         """Take up a run, or take it up again.
 
         The state of the environments is not the algorithm's: whoever calls this has reset them, or put them back
@@ -70,6 +70,8 @@ class Algorithm(Protocol):
             observations: The environments' current observations. `[B, ...]`
             timesteps: Environment steps in the agent's life, now.
             target_timesteps: The value of `timesteps` at which the run ends; schedules stretch over it.
+            resumes: Whether this is the run that was interrupted, in the middle of its episodes: what the algorithm
+                remembers of them holds. Otherwise every row has just been reset.
         """
         ...
 
@@ -90,19 +92,20 @@ class Algorithm(Protocol):
         ...
 
 
-def train(algorithm: Algorithm, run: TrainingRun, observations: Tree) -> None:
+def train(algorithm: Algorithm, run: TrainingRun, observations: Tree, *, resumes: bool = False) -> None:
     """Collect and update in turns until the run has its steps; the loop for `TrainingRun.conduct`.
 
     Args:
         algorithm: What learns.
         run: Knows how many steps there are and were, and who wants to hear of it.
         observations: Current observations of the algorithm's environments. `[B, ...]`
+        resumes: As for `Algorithm.begin`.
 
     Raises:
         RunStopped: The run was asked to end.
         RLFrameworkError: The algorithm takes no steps.
     """
-    algorithm.begin(observations, timesteps=run.timesteps, target_timesteps=run.target_timesteps)
+    algorithm.begin(observations, timesteps=run.timesteps, target_timesteps=run.target_timesteps, resumes=resumes)
     timesteps = run.timesteps
     while timesteps < run.target_timesteps:
         collected = algorithm.collect()

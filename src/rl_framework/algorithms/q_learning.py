@@ -122,7 +122,14 @@ class QLearning:
         self._masks: BoolArray | None = None
         self._transitions: _Transitions | None = None
 
-    def begin(self, observations: Tree, *, timesteps: int, target_timesteps: int) -> None:
+    def begin(
+        self,
+        observations: Tree,
+        *,
+        timesteps: int,
+        target_timesteps: int,
+        resumes: bool = False,  # noqa: ARG002  (the protocol's; a table remembers nothing of episodes)
+    ) -> None:
         """Go on from the given observations, with exploration stretched over the steps up to the target."""
         self._timesteps, self._target_timesteps = timesteps, target_timesteps
         self._transitions = None

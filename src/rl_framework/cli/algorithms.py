@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from rl_framework.core.references import resolve
 from rl_framework.errors import InvalidInputError, UnknownOptionError
 
 if TYPE_CHECKING:
     from rl_framework.agent.reinforcement_learning_agent import RLAgent
 
-NATIVE = ("QLearning",)
+TABULAR = {"QLearning": "rl_framework.algorithms.q_learning:QLearning"}
+# Engines of this library whose plain names mean those of Stable-Baselines3.
+ON_POLICY = {
+    "native:PPO": "rl_framework.algorithms.ppo:PPO",
+    "native:A2C": "rl_framework.algorithms.policy_gradient:A2C",
+    "native:REINFORCE": "rl_framework.algorithms.policy_gradient:REINFORCE",
+    "native:REINFORCEWithBaseline": "rl_framework.algorithms.policy_gradient:REINFORCEWithBaseline",
+    "native:OffPAC": "rl_framework.algorithms.off_policy_actor_critic:OffPAC",
+}
+NATIVE = {**TABULAR, **ON_POLICY}
 
 
 def make_agent(algorithm: str, parameters: Mapping[str, Any], normalization: Mapping[str, Any] | None) -> RLAgent:
@@ -34,9 +44,7 @@ def make_agent(algorithm: str, parameters: Mapping[str, Any], normalization: Map
     name = known[algorithm.lower()]
     if name not in NATIVE:
         return _stable_baselines(name, parameters, normalization)
-    if normalization is not None:
-        raise InvalidInputError(f"{name} counts observations and cannot normalise them; leave --normalize out.")
-    return _native(parameters)
+    return _native(name, parameters if normalization is None else {**parameters, **_normalizing(name, parameters)})
 
 
 def _stable_baselines(name: str, parameters: Mapping[str, Any], normalization: Mapping[str, Any] | None) -> RLAgent:
@@ -52,8 +60,19 @@ def _stable_baselines(name: str, parameters: Mapping[str, Any], normalization: M
     )
 
 
-def _native(parameters: Mapping[str, Any]) -> RLAgent:
+def _native(name: str, parameters: Mapping[str, Any]) -> RLAgent:
     from rl_framework.agent.reinforcement.native import NativeAgent
-    from rl_framework.algorithms.q_learning import QLearning
 
-    return NativeAgent(QLearning, parameters)
+    return NativeAgent(resolve(NATIVE[name]), parameters)
+
+
+def _normalizing(name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters by which an engine of this library normalises observations and rewards.
+
+    Raises:
+        InvalidInputError: It counts observations.
+    """
+    if name in TABULAR:
+        raise InvalidInputError(f"{name} counts observations and cannot normalise them; leave --normalize out.")
+    network = {**(parameters.get("network") or {}), "normalize_observations": True}
+    return {"network": network, "normalize_rewards": "running"}

@@ -33,8 +33,8 @@ Algorithm = Annotated[
         "--algorithm",
         "-a",
         metavar="NAME",
-        help="PPO, A2C, DQN, SAC, TD3, DDPG; QLearning; with the extra contrib QRDQN, TQC, TRPO, ARS, CrossQ, "
-        "RecurrentPPO, MaskablePPO.",
+        help="PPO, A2C, DQN, SAC, TD3, DDPG; of this library native:PPO, native:A2C, native:REINFORCE, native:OffPAC, "
+        "QLearning; with the extra contrib QRDQN, TQC, TRPO, ARS, CrossQ, RecurrentPPO, MaskablePPO.",
         show_default="PPO",
     ),
 ]

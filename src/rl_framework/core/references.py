@@ -7,7 +7,7 @@ needs the reader's explicit trust, because importing a module runs its code.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rl_framework.errors import InvalidInputError, RLFrameworkError, UnsafeArchiveError
@@ -21,6 +21,7 @@ TRUSTED_MODULES = (
     "imitation",
     "gymnasium",
 )
+CLASS_TAG = "@class"
 
 
 def reference_to(thing: Any) -> str:
@@ -61,6 +62,33 @@ def resolve(reference: str, *, trust: Sequence[str] = ()) -> Any:
     if not (isinstance(found, type) or callable(found)) or not _belongs(found, module, trust):
         raise UnsafeArchiveError(f"{reference!r} is not a class or function of that module.")
     return found
+
+
+def with_references(value: Any) -> Any:
+    """Dicts, lists and tuples with classes in them, each replaced by `{"@class": "module:name"}`, for JSON.
+
+    Raises:
+        InvalidInputError: A class has no name that another process could look up.
+    """
+    if isinstance(value, type):
+        return {CLASS_TAG: reference_to(value)}
+    if isinstance(value, Mapping):
+        return {name: with_references(part) for name, part in value.items()}
+    return [with_references(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def without_references(value: Any, *, trust: Sequence[str] = ()) -> Any:
+    """What `with_references` was given, but for tuples, which are lists now.
+
+    Raises:
+        UnsafeArchiveError: A class is outside the modules that are allow-listed or trusted. Nothing was imported.
+        RLFrameworkError: It does not exist.
+    """
+    if isinstance(value, Mapping):
+        if set(value) == {CLASS_TAG}:
+            return resolve(value[CLASS_TAG], trust=trust)
+        return {name: without_references(part, trust=trust) for name, part in value.items()}
+    return [without_references(part, trust=trust) for part in value] if isinstance(value, list) else value
 
 
 def is_trusted(module: str, trust: Sequence[str] = ()) -> bool:

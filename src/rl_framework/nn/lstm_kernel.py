@@ -46,7 +46,7 @@ def lstm_step(features: Tensor, hidden: Tensor, cell: Tensor, *weights: Tensor) 
     Returns:
         Hidden units and cell after the step. `[N, H]` each
     """
-    if len(features) < FEWEST_ROWS or torch.is_grad_enabled() or not suits_kernels(features, weights):
+    if torch.is_grad_enabled() or not suits_kernels(features, weights) or len(features) < FEWEST_ROWS:
         after = torch.lstm_cell(features, (hidden, cell), *weights)
         return after[0].to(hidden.dtype), after[1].to(cell.dtype)
     hidden_after, cell_after = torch.empty_like(hidden), torch.empty_like(cell)

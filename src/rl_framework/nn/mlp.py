@@ -95,12 +95,13 @@ class MLP(nn.Sequential):
 
 
 def _may_be_fused(features: Tensor) -> bool:
+    if torch.compiler.is_compiling():  # First, because whoever exports must not ask for the number of rows.
+        return False
     return (
         features.device.type == "cpu"
         and features.dim() == 2
         and (len(features) >= FEWEST_ROWS or not torch.is_grad_enabled())
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
     )
 
 

@@ -60,7 +60,7 @@ class WindowAttention(MemoryCore):
     def step(self, features: Tensor, state: Tree) -> tuple[Tensor, Tree]:
         """One time step; see `MemoryCore.step`."""
         window = torch.cat([state["window"][:, 1:], features.unsqueeze(1)], 1)
-        valid = torch.cat([state["valid"][:, 1:], state["valid"].new_ones(len(features), 1)], 1)
+        valid = torch.cat([state["valid"][:, 1:], torch.ones_like(state["valid"][:, :1])], 1)
         return self._look(window, valid.unsqueeze(1)).squeeze(1), {"window": window, "valid": valid}
 
     def unroll(self, features: Tensor, state: Tree, starts: Tensor) -> tuple[Tensor, Tree]:

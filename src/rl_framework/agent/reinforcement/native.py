@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from typing_extensions import override
 
 from rl_framework.agent.base_agent import trained_part
 from rl_framework.agent.continuation import Resumption
@@ -16,12 +18,15 @@ from rl_framework.callbacks.run import TrainingRun
 from rl_framework.checkpoints.manifest import Manifest
 from rl_framework.checkpoints.state_tree import read_state, write_state
 from rl_framework.core.policy import Policy
-from rl_framework.core.references import reference_to, resolve
+from rl_framework.core.references import reference_to, resolve, with_references, without_references
 from rl_framework.core.seeding import restore_random_state
 from rl_framework.core.spaces import space_from_json, space_to_json
 from rl_framework.core.trees import Tree
 from rl_framework.envs.vector_env import EnvSpec, VectorEnv
 from rl_framework.errors import CorruptArchiveError, InvalidInputError
+
+if TYPE_CHECKING:
+    from rl_framework.export.onnx import OnnxNetwork
 
 TRAINING_STATE = "training_state"
 
@@ -49,6 +54,7 @@ class NativeAgent(RLAgent):
         self._algorithm: Algorithm | None = None
         self._spec: EnvSpec | None = None
         self._observations: Tree = None
+        self._resumes = False
         self._timesteps = 0
         self._run: TrainingRun | None = None
 
@@ -80,6 +86,7 @@ class NativeAgent(RLAgent):
         self._move_to(env)
 
     def _begin(self, env: VectorEnv, resumption: Resumption | None) -> None:
+        self._resumes = resumption is not None
         if resumption is None:
             self._observations = env.reset(seed=getattr(self.config, "seed", None) if self._timesteps == 0 else None)
         else:
@@ -89,7 +96,7 @@ class NativeAgent(RLAgent):
     def _learn(self, run: TrainingRun) -> None:
         self._run = run
         try:
-            train(self.algorithm, run, self._observations)
+            train(self.algorithm, run, self._observations, resumes=self._resumes)
         finally:
             self._timesteps, self._run = run.timesteps, None
 
@@ -111,7 +118,7 @@ class NativeAgent(RLAgent):
         return Manifest(
             kind=self.kind,
             algorithm=reference_to(self.algorithm_class),
-            parameters=dataclasses.asdict(self.config),
+            parameters=with_references(dataclasses.asdict(self.config)),
             options={"n_envs": spec.n_envs, "has_action_masks": spec.has_action_masks},
             observation_space=space_to_json(spec.observation_space),
             action_space=space_to_json(spec.action_space),
@@ -127,7 +134,8 @@ class NativeAgent(RLAgent):
 
     @classmethod
     def _read(cls, folder: Path, manifest: Manifest, trust: Sequence[str], **changes: Any) -> NativeAgent:
-        parameters = {**manifest.parameters, **changes.get("algorithm_parameters", {})}
+        saved = without_references(manifest.parameters, trust=trust)
+        parameters = {**saved, **changes.get("algorithm_parameters", {})}
         agent = cls(resolve(manifest.algorithm, trust=trust), parameters)
         agent._move_to(DetachedEnv(_read_spec(manifest)))
         agent.algorithm.load_state_dict(read_state(folder / TRAINING_STATE, "algorithm"))
@@ -135,6 +143,17 @@ class NativeAgent(RLAgent):
         agent.environment_id = manifest.notes.get("environment_id")
         agent._read_continuation(folder / TRAINING_STATE)
         return agent
+
+    @override
+    def _onnx_network(self) -> OnnxNetwork:
+        from rl_framework.agent.network_export import exported_network
+        from rl_framework.envs.masks import mask_width
+        from rl_framework.nn.network_policy import NetworkPolicy
+
+        policy, spec = self.policy, self._known_spec()
+        if not isinstance(policy, NetworkPolicy):
+            return super()._onnx_network()
+        return exported_network(policy, n_masked=mask_width(spec.action_space) if spec.has_action_masks else None)
 
     def _known_spec(self) -> EnvSpec:
         return trained_part(self._spec, "spaces")

@@ -1,0 +1,386 @@
+"""Proximal policy optimisation.
+
+Source: Schulman et al., Proximal Policy Optimization Algorithms, 2017 (https://arxiv.org/abs/1707.06347); the dual clip
+is that of Ye et al., Mastering Complex Control in MOBA Games with Deep Reinforcement Learning, 2020
+(https://arxiv.org/abs/1912.09729), equation 5.
+
+On CUDA the rollout and the update are captured as CUDA graphs, see `cuda_graphs`: an update of a few steps as a whole,
+a longer one step by step. Both are the same functions that run on the CPU.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from rl_framework.algorithms.base import UpdateReport
+from rl_framework.algorithms.capturable_optimizers import make_capturable
+from rl_framework.algorithms.captured_rollouts import record, summarized
+from rl_framework.algorithms.compiled_model import CompiledModel
+from rl_framework.algorithms.cuda_graphs import CudaGraphBackend, GraphBackend
+from rl_framework.algorithms.learner_graphs import LearnerGraphs
+from rl_framework.algorithms.on_policy import Metrics, OnPolicyAlgorithm
+from rl_framework.algorithms.parallel_gradients import ParallelGradients
+from rl_framework.algorithms.ppo_config import AUTO, PPOConfig
+from rl_framework.core.trees import Tree
+from rl_framework.data.rollout import Position, Rollout
+from rl_framework.envs.tensor_env import TensorEnv
+from rl_framework.envs.vector_env import VectorEnv
+from rl_framework.errors import InvalidInputError, TrainingDivergedError
+from rl_framework.functional.policy_losses import approximate_kl, clipped_surrogate, value_errors
+from rl_framework.nn.model import Model
+from rl_framework.rollouts.scoring import Scores, score
+
+logger = logging.getLogger(__name__)
+
+Gradients: TypeAlias = "list[Tensor | None]"
+
+EPSILON = 1e-8
+KL_TOLERANCE = 1.5
+CACHED_NUMBERS = 2**18
+"""Numbers of one layer's activations that stay in a core's cache, 1 MB of them."""
+FEWEST_ROWS = 1024
+"""Smaller parts of a minibatch are not worth a thread of their own."""
+MOST_PASSES = 64
+"""Up to so many passes through the network, time steps of a memory among them, one graph holds a whole update."""
+STATISTICS = ("loss", "policy_loss", "value_loss", "entropy", "approximate_kl", "clip_fraction")
+
+
+@dataclass(frozen=True, slots=True)
+class _Weights:
+    """What the terms of the loss are worth in one update: numbers, or tensors `[]` that a graph can be given anew.
+
+    Attributes:
+        clip_range: How far the ratio of probabilities may pay off.
+        entropy: Weight of the entropy bonus.
+    """
+
+    clip_range: float | Tensor
+    entropy: float | Tensor
+
+
+class PPO(OnPolicyAlgorithm):
+    """Collects a horizon of steps in all environments and takes several epochs of clipped steps on it.
+
+    Policies with memory learn from sequences that are kept whole, with the memory that they began with. An episode
+    that ends bootstraps nothing; one that is cut bootstraps from its true last observation.
+
+        ppo = PPO(open_environments("CartPole-v1", n_envs=8), PPOConfig(horizon=32))
+        ppo.collect()
+        ppo.update()
+    """
+
+    Config: ClassVar[type[PPOConfig]] = PPOConfig
+    config: PPOConfig
+
+    def __init__(self, env: VectorEnv | TensorEnv, config: PPOConfig | None = None) -> None:
+        """Make the model; see `OnPolicyAlgorithm`."""
+        super().__init__(env, config)
+        is_compiled = self.config.compile and self.device.type == "cuda"
+        self._network = CompiledModel(self.model) if is_compiled else self.model
+        self._gradients = ParallelGradients(self._network, None if self.device.type == "cpu" else 1)
+        self._play: Callable[[Position], Rollout] | None = None
+        self._take_epochs: Callable[[Rollout, Tensor, _Weights], Tensor] = self._epochs
+        self._find: Callable[[Rollout, _Weights], tuple[Tensor, Gradients]] = self._cut_gradients
+        self._descend: Callable[[Gradients], None] = self._step_optimizer
+        self._graphs = self._make_graphs()
+
+    def begin(self, observations: Tree, *, timesteps: int, target_timesteps: int, resumes: bool = False) -> None:
+        """Take up a run; see `Algorithm.begin`.
+
+        Raises:
+            InvalidInputError: The rollouts of these environments do not divide into minibatches.
+            SpaceError: The model gives no values.
+        """
+        self._minibatch_size(self.environments.n_envs)
+        super().begin(observations, timesteps=timesteps, target_timesteps=target_timesteps, resumes=resumes)
+        with torch.no_grad():
+            self.model.values(self.position.observations, self.position.state)
+
+    def update(self) -> UpdateReport:
+        """Learn from the rollout; see `OnPolicyAlgorithm`."""
+        try:
+            return super().update()
+        except TrainingDivergedError:
+            if self._graphs is not None:
+                self._graphs.forget()
+            raise
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave; see `OnPolicyAlgorithm`."""
+        super().load_state_dict(state)
+        if self._graphs is not None:
+            self._graphs.forget()
+
+    def learn(self, rollout: Rollout) -> Metrics:
+        """Take the epochs."""
+        clip_range, entropy = self.config.clip_schedule(self.progress_remaining), self.entropy_coefficient
+        number = float if self._graphs is None else self._graphs.number
+        weights = _Weights(number(clip_range), number(entropy))
+        numbers = self._take_epochs(rollout.changed(), self.scaled_rewards(rollout), weights)
+        names = (*STATISTICS, "gradient_norm", "explained_variance", "optimizer_steps")
+        found = {f"train/{name}": value for name, value in zip(names, numbers.tolist(), strict=True)}
+        return {**found, "train/clip_range": float(clip_range), "train/entropy_coefficient": entropy}
+
+    def with_targets(self, rollout: Rollout, rewards: Tensor | None = None) -> Rollout:
+        """The rollout with what its actions were worth, `advantages`, and what its values should be, `returns`.
+
+        Args:
+            rollout: What was done.
+            rewards: What to take for the rewards; those of the rollout, scaled, if None. `[T, B]`
+        """
+        config = self.config
+        rewards = self.scaled_rewards(rollout) if rewards is None else rewards
+        advantages = rollout.advantages(config.gamma, config.gae_lambda, rewards=rewards)
+        returns = advantages + _known(rollout.values)
+        if config.normalize_advantages == "rollout":
+            advantages = normalized(advantages)
+        return rollout.with_extras(advantages=advantages, returns=returns)
+
+    def losses(self, batch: Rollout, scores: Scores, weights: _Weights) -> tuple[Tensor, Tensor]:
+        """The loss of a batch, to be minimised, and what it is made of.
+
+        Args:
+            batch: With the extras `advantages` and `returns`. `[L, N]`
+            scores: What the model says of the batch. `[L, N]`
+            weights: Of the terms.
+
+        Returns:
+            The loss, one number; the numbers named in `STATISTICS`, without gradient. `[6]`
+        """
+        config = self.config
+        old_log_prob = _known(batch.log_prob)
+        objective = clipped_surrogate(
+            scores.log_prob,
+            old_log_prob,
+            batch.extras["advantages"],
+            clip_range=weights.clip_range,
+            dual_clip=config.dual_clip,
+        ).mean()
+        error = value_errors(
+            _known(scores.values),
+            batch.extras["returns"],
+            kind=config.value_loss,  # type: ignore[arg-type]  # one of the known ones
+            old_values=None if config.clip_range_value is None else batch.values,
+            clip_range=config.clip_range_value,
+            cap=config.value_loss_cap,
+        ).mean()
+        entropy = scores.entropy.mean()
+        loss = torch.sub(config.value_coefficient * error, objective)
+        if isinstance(weights.entropy, Tensor) or weights.entropy:
+            loss = loss - weights.entropy * entropy
+        with torch.no_grad():
+            divergence = approximate_kl(scores.log_prob, old_log_prob).mean()
+            ratio_error = (scores.log_prob - old_log_prob).expm1_().abs_()
+            clipped = (ratio_error > weights.clip_range).to(loss.dtype).mean()
+            return loss, torch.stack([loss, -objective, error, entropy, divergence, clipped])
+
+    @property
+    def computed_model(self) -> Model:
+        """The model, compiled if that is wanted."""
+        return self._network
+
+    def _sample(self) -> Rollout:
+        """Act, from where sampling stands."""
+        if self._play is None:
+            return super()._sample()
+        begin = self.position
+        # What the graph gave last, the position among it, is written over while it runs.
+        totals = begin.episode_returns.clone(), begin.episode_lengths.clone()
+        recorded = self._play(begin)
+        return summarized(recorded, replace(begin, episode_returns=totals[0], episode_lengths=totals[1]))
+
+    def _record(self, begin: Position) -> Rollout:
+        """Act for a horizon, by tensors alone."""
+        config, generator = self.config, self.generator
+        return record(
+            self._network,
+            self.environments,
+            config.horizon,
+            begin,
+            generator=generator,
+            state_interval=self._state_interval,
+        )
+
+    def _epochs(self, rollout: Rollout, rewards: Tensor, weights: _Weights) -> Tensor:
+        """Learn from a rollout.
+
+        Args:
+            rollout: What was done. `[T, B]`
+            rewards: What to take for its rewards. `[T, B]`
+            weights: Of the terms of the loss.
+
+        Returns:
+            Means of the numbers named in `STATISTICS` and of the gradient's length, the share of the returns' variance
+            that the values foretold, and the number of steps. `[9]`
+        """
+        data = self.with_targets(rollout, rewards)
+        totals = torch.zeros(len(STATISTICS) + 1, device=self.device)
+        steps = 0
+        for batch in self._minibatches(data):
+            statistics, is_last = self._step(batch, weights)
+            totals += statistics
+            steps += 1
+            if is_last:
+                break
+        foretold = explained_variance(_known(data.values), data.extras["returns"]).reshape(1)
+        return torch.cat([totals / steps, foretold, totals.new_full((1,), steps)])
+
+    def _step(self, batch: Rollout, weights: _Weights) -> tuple[Tensor, bool]:
+        """One step of the optimiser: statistics, the gradient's length among them, and whether it was the last."""
+        statistics, gradients = self._find(batch, weights)
+        if self._is_too_far(statistics):
+            return torch.cat([statistics[:-1], statistics.new_zeros(1)]), True
+        self._descend(gradients)
+        return statistics, False
+
+    def _cut_gradients(self, batch: Rollout, weights: _Weights) -> tuple[Tensor, Gradients]:
+        """Statistics of a batch, the gradient's length among them, and the gradients, cut to their greatest length."""
+        if self.config.normalize_advantages == "minibatch":
+            batch = batch.with_extras(advantages=normalized(batch.extras["advantages"]))
+        self.optimizer.zero_grad()
+        total = len(batch) * batch.n_rows
+        parts = list(batch.parts(self._part_size(total)))
+
+        def find(model: Model, part: Rollout) -> Tensor:
+            share = len(part) * part.n_rows / total
+            with self._precision():
+                loss, found = self.losses(part, score(model, part), weights)
+            (loss * share if share < 1.0 else loss).backward()  # type: ignore[no-untyped-call]  # torch's
+            return found * share
+
+        statistics = self._gradients.add_up(find, parts)
+        statistics = torch.cat([statistics, self.cut_gradients().reshape(1)])
+        return statistics, [parameter.grad for parameter in self._parameters]
+
+    def _step_optimizer(self, gradients: Gradients) -> None:
+        """Let the optimiser step along some gradients."""
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self.optimizer.step()
+
+    @property
+    def _parameters(self) -> list[nn.Parameter]:
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+    def _is_too_far(self, statistics: Tensor) -> bool:
+        target = self.config.target_kl
+        return target is not None and float(statistics[STATISTICS.index("approximate_kl")]) > KL_TOLERANCE * target
+
+    def _minibatches(self, data: Rollout) -> Any:
+        return data.minibatches(
+            self._minibatch_size(data.n_rows),
+            epochs=self.config.epochs,
+            sequence_length=self._sequence_length if self.model.has_memory else None,
+            shuffle=self.config.shuffle,
+            generator=self.generator,
+        )
+
+    def _minibatch_size(self, n_envs: int) -> int:
+        """Transitions per optimiser step.
+
+        Raises:
+            InvalidInputError: They do not divide the rollout.
+        """
+        config, total = self.config, self.config.horizon * n_envs
+        length = self._sequence_length if self.model.has_memory else 1
+        if config.minibatch_size == AUTO:
+            return total // 4 if total % (4 * length) == 0 else total
+        size = total if config.minibatch_size is None else int(config.minibatch_size)
+        if total % size or size % length:
+            raise InvalidInputError(
+                f"A rollout of {config.horizon} steps in {n_envs} environments has {total} transitions, which do not "
+                f"divide into minibatches of {size}{f' made of sequences of {length}' if length > 1 else ''}. Choose a "
+                f"minibatch_size that divides {total}{f' and is a multiple of {length}' if length > 1 else ''}."
+            )
+        return size
+
+    @property
+    def _sequence_length(self) -> int:
+        return self.config.sequence_length or self.config.horizon
+
+    @property
+    def _state_interval(self) -> int | None:
+        return self.config.sequence_length
+
+    def _part_size(self, total: int) -> int | None:
+        """Transitions that pass through the network at once, of `total` in a minibatch; None for all."""
+        size = self.config.micro_batch_size
+        if size != AUTO:
+            return None if size is None else int(size)
+        if self.device.type != "cpu" or total < 2 * FEWEST_ROWS:
+            return None
+        per_thread = max(FEWEST_ROWS, -(-total // self._gradients.n_threads))
+        return min(cached_rows(self.model), per_thread)
+
+    def _precision(self) -> Any:
+        if not self.config.mixed_precision:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def _graph_backend(self) -> GraphBackend | None:
+        """What makes graphs here, if anything does."""
+        return CudaGraphBackend(self.device) if self.device.type == "cuda" and self.config.cuda_graphs else None
+
+    def _make_graphs(self) -> LearnerGraphs | None:
+        """Have the rollout captured, if the environments allow it, and the update, if the optimiser does."""
+        backend, name = self._graph_backend(), f"PPO with {type(self.model).__name__}"
+        if backend is None:
+            return None
+        graphs = LearnerGraphs(name, backend, model=self.model, optimizer=self.optimizer, generator=self.generator)
+        if self.environments.is_capturable:
+            self._play = graphs.capture_acting(self._record, "rollout", self.environments)
+        if not make_capturable(self.optimizer, self.device):
+            optimizer = type(self.optimizer).__name__
+            logger.warning("The update of %s runs without a CUDA graph: %s cannot be captured.", name, optimizer)
+        elif self._is_short:
+            self._take_epochs = graphs.capture_learning(self._epochs, "update")
+        else:
+            self._find = graphs.capture_learning(self._cut_gradients, "search for gradients")
+            self._descend = graphs.capture_learning(self._step_optimizer, "optimiser's step")
+        return graphs
+
+    @property
+    def _is_short(self) -> bool:
+        """Whether one graph can hold a whole update: nothing ends it early, and it is no longer than is reasonable."""
+        config, total = self.config, self.config.horizon * self.environments.n_envs
+        size = max(1, total // 4) if config.minibatch_size == AUTO else int(config.minibatch_size or total)
+        parts = -(-size // (self._part_size(size) or size))
+        depth = self._sequence_length if self.model.has_memory else 1
+        return config.target_kl is None and config.epochs * (total // size) * parts * depth <= MOST_PASSES
+
+    @property
+    def _memory_advice(self) -> str:
+        return ", `micro_batch_size` or the size of the network, or set mixed_precision=True"
+
+
+def normalized(advantages: Tensor) -> Tensor:
+    """Brought to mean 0 and standard deviation 1; a single one stays as it is."""
+    if advantages.numel() < 2:
+        return advantages
+    std, mean = torch.std_mean(advantages)
+    return (advantages - mean) / (std + EPSILON)
+
+
+def explained_variance(values: Tensor, returns: Tensor) -> Tensor:
+    """Share of the returns' variance that the values foretold; 0 where returns do not vary. One number"""
+    variance = returns.var()
+    return torch.where(variance > 0, 1.0 - (returns - values).var() / variance.clamp(min=EPSILON), 0.0)
+
+
+def cached_rows(model: Model) -> int:
+    """Number of transitions whose activations in the widest layer stay in the processor's cache."""
+    widths = [layer.out_features for layer in model.modules() if isinstance(layer, nn.Linear)]
+    return max(256, CACHED_NUMBERS // max(widths, default=64))
+
+
+def _known(values: Tensor | None) -> Tensor:
+    if values is None:
+        raise InvalidInputError("PPO needs a model with values: set `value` in the ModelOutput of its step.")
+    return values
