@@ -53,7 +53,7 @@ class TestOnnx:
             for one, other in zip(state, leaves(here.state), strict=True):
                 np.testing.assert_allclose(one, other.numpy(), atol=1e-5)
             memory_here, starts = here.state, False
-            observation = env.step(int(actions[0]))[0]
+            observation = env.step(actions[0])[0]
 
     def test_masks_hold(self, tmp_path: Path) -> None:
         agent = trained([MaskedCorridor() for _ in range(2)])

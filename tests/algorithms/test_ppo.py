@@ -13,7 +13,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rl_framework.algorithms.parallel_gradients import ParallelGradients, sharing_copy
-from rl_framework.algorithms.ppo import PPO, _Weights, cached_rows, explained_variance, normalized
+from rl_framework.algorithms.ppo import PPO, _Weights, explained_variance, normalized
 from rl_framework.algorithms.ppo_config import PPOConfig
 from rl_framework.core.trees import Tree, leaves, map_tree
 from rl_framework.data.rollout import Rollout
@@ -511,7 +511,8 @@ class TestOptions:
 
     def test_blocks_that_stay_in_the_cache_are_smaller_for_wider_networks(self) -> None:
         narrow, wide = made(), made(network={"hidden_sizes": (1024,)})
-        assert cached_rows(narrow.model) > cached_rows(wide.model)
+        assert narrow.model.preferred_rows() > wide.model.preferred_rows()
+        assert with_memory("lstm").model.preferred_rows(4) > with_memory("lstm").model.preferred_rows(16)
 
 
 class TestContinuation:

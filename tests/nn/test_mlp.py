@@ -40,7 +40,7 @@ def test_outputs_and_gradients_are_those_of_the_layers(
     torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=1e-5)
     weights = torch.randn_like(ours)
     (ours * weights).sum().backward()
-    (theirs * weights).sum().backward()
+    (theirs * weights).sum().backward()  # type: ignore[no-untyped-call]
     pairs = [(features, same), *zip(mlp.parameters(), twin.parameters(), strict=True)]
     for one, other in pairs:
         torch.testing.assert_close(one.grad, other.grad, atol=2e-4, rtol=1e-4)

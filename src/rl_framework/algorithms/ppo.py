@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from rl_framework.algorithms.base import UpdateReport
 from rl_framework.algorithms.capturable_optimizers import make_capturable
-from rl_framework.algorithms.captured_rollouts import record, summarized
 from rl_framework.algorithms.compiled_model import CompiledModel
 from rl_framework.algorithms.cuda_graphs import CudaGraphBackend, GraphBackend
 from rl_framework.algorithms.learner_graphs import LearnerGraphs
@@ -35,7 +34,9 @@ from rl_framework.envs.vector_env import VectorEnv
 from rl_framework.errors import InvalidInputError, TrainingDivergedError
 from rl_framework.functional.policy_losses import approximate_kl, clipped_surrogate, value_errors
 from rl_framework.nn.model import Model
+from rl_framework.rollouts.sampling import record, summarized
 from rl_framework.rollouts.scoring import Scores, score
+from rl_framework.rollouts.step_recorder import Acting
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +44,6 @@ Gradients: TypeAlias = "list[Tensor | None]"
 
 EPSILON = 1e-8
 KL_TOLERANCE = 1.5
-CACHED_NUMBERS = 2**18
-"""Numbers of one layer's activations that stay in a core's cache, 1 MB of them."""
 FEWEST_ROWS = 1024
 """Smaller parts of a minibatch are not worth a thread of their own."""
 MOST_PASSES = 64
@@ -198,15 +197,14 @@ class PPO(OnPolicyAlgorithm):
 
     def _record(self, begin: Position) -> Rollout:
         """Act for a horizon, by tensors alone."""
-        config, generator = self.config, self.generator
-        return record(
-            self._network,
-            self.environments,
-            config.horizon,
-            begin,
-            generator=generator,
-            state_interval=self._state_interval,
+        horizon = self.config.horizon
+        acting = Acting(
+            deterministic=False,
+            gradients=False,
+            generator=self.generator,
+            state_interval=self._state_interval or horizon,
         )
+        return record(self._network, self.environments, horizon, begin, acting)[0]
 
     def _epochs(self, rollout: Rollout, rewards: Tensor, weights: _Weights) -> Tensor:
         """Learn from a rollout.
@@ -317,7 +315,8 @@ class PPO(OnPolicyAlgorithm):
         if self.device.type != "cpu" or total < 2 * FEWEST_ROWS:
             return None
         per_thread = max(FEWEST_ROWS, -(-total // self._gradients.n_threads))
-        return min(cached_rows(self.model), per_thread)
+        length = self._sequence_length if self.model.has_memory else 1
+        return min(self.model.preferred_rows(length) * length, per_thread)
 
     def _precision(self) -> Any:
         if not self.config.mixed_precision:
@@ -372,12 +371,6 @@ def explained_variance(values: Tensor, returns: Tensor) -> Tensor:
     """Share of the returns' variance that the values foretold; 0 where returns do not vary. One number"""
     variance = returns.var()
     return torch.where(variance > 0, 1.0 - (returns - values).var() / variance.clamp(min=EPSILON), 0.0)
-
-
-def cached_rows(model: Model) -> int:
-    """Number of transitions whose activations in the widest layer stay in the processor's cache."""
-    widths = [layer.out_features for layer in model.modules() if isinstance(layer, nn.Linear)]
-    return max(256, CACHED_NUMBERS // max(widths, default=64))
 
 
 def _known(values: Tensor | None) -> Tensor:

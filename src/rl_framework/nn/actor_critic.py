@@ -26,7 +26,7 @@ from rl_framework.nn.policy_network import (
     check_count,
     initialize,
 )
-from rl_framework.nn.recurrent_cores import GRUCore, LSTMCore
+from rl_framework.nn.recurrent_cores import GRUCore, LSTMCore, RecurrentCore
 from rl_framework.nn.window_attention import WindowAttention
 
 MEMORIES = ("lstm", "gru", "attention")
@@ -154,6 +154,12 @@ class ActorCritic(Model):
     def initial_state(self, n_rows: int) -> Tree:
         """The memory's at the start of an episode, None without one. `[n_rows, ...]` per leaf"""
         return None if self.core is None else self.core.initial_state(n_rows)
+
+    def preferred_rows(self, n_steps: int = 1) -> int:
+        """Number of sequences to learn from at once: the memory's own choice, if it has one."""
+        if isinstance(self.core, RecurrentCore):
+            return self.core.preferred_rows(n_steps)
+        return super().preferred_rows(n_steps)
 
     def step(self, observations: Tree, state: Tree = None, masks: Tensor | None = None) -> ModelOutput:
         """One time step: distribution, value and memory."""

@@ -7,7 +7,6 @@ from dataclasses import replace
 from itertools import chain
 
 import torch
-from torch import Tensor
 
 from rl_framework.core.reports import EpisodeSummary
 from rl_framework.core.trees import Tree, leaves
@@ -62,14 +61,51 @@ def sample(
     tensor_env = as_tensor_env(env, device_of(policy))
     begin = _position(policy, tensor_env, after, seed)
     acting = Acting(deterministic, gradients, generator, state_interval or horizon, into)
-    with torch.set_grad_enabled(gradients):
-        recorder = StepRecorder(policy, tensor_env, begin, horizon, acting)
+    recorded, kept = record(policy, tensor_env, horizon, begin, acting)
+    return summarized(recorded, begin, kept)
+
+
+def record(
+    policy: Model, env: TensorEnv, horizon: int, begin: Position, acting: Acting
+) -> tuple[Rollout, Sequence[EpisodeSummary] | None]:
+    """Act for a horizon. On an accelerator nothing here looks at a number, so that a CUDA graph can hold it.
+
+    Args:
+        policy: What acts.
+        env: Where.
+        horizon: Number of steps, T.
+        begin: Where the environments stand.
+        acting: How it acts.
+
+    Returns:
+        What `sample` gives, without summaries of the episodes that ended; those that the environments keep
+        themselves, None where they keep none.
+    """
+    with torch.set_grad_enabled(acting.gradients):
+        recorder = StepRecorder(policy, env, begin, horizon, acting)
         for _ in range(horizon):
             recorder.step()
         recorded = recorder.rollout()
-    totals = (recorded.rewards, recorded.ended, begin.episode_returns, begin.episode_lengths)
-    position = recorder.position(*running_totals(*totals))
-    return replace(recorded, next=position, episodes=_episodes(recorder, totals))
+    totals = running_totals(recorded.rewards, recorded.ended, begin.episode_returns, begin.episode_lengths)
+    kept = None if recorder.summaries is None else tuple(summary for _, summary in recorder.summaries)
+    return replace(recorded, next=recorder.position(*totals)), kept
+
+
+def summarized(recorded: Rollout, begin: Position, kept: Sequence[EpisodeSummary] | None = None) -> Rollout:
+    """The same, knowing which steps it holds and which episodes ended in them; one transfer to the host.
+
+    Args:
+        recorded: What `record` gave, now or when it was captured.
+        begin: Where the environments stood before it.
+        kept: Summaries that the environments kept; derived from rewards and ends if None.
+    """
+    found = kept
+    if found is None:
+        found = ended_episodes(recorded.rewards, recorded.ended, begin.episode_returns, begin.episode_lengths)
+    after = recorded.next
+    if after is not None:
+        after = replace(after, stream=begin.stream, step=begin.step + len(recorded))
+    return replace(recorded, next=after, episodes=found, stream=begin.stream, first_step=begin.step)
 
 
 def start(policy: Model, env: TensorEnv | VectorEnv, observations: Tree) -> Position:
@@ -133,12 +169,3 @@ def _without_past(policy: Model, position: Position) -> Position:
             "leave out `after`."
         )
     return replace(position, state=policy.initial_state(position.n_rows))
-
-
-def _episodes(recorder: StepRecorder, totals: tuple[Tensor, Tensor, Tensor, Tensor]) -> Sequence[EpisodeSummary]:
-    """What ended, in its order; nothing while a CUDA graph is captured, which knows no numbers."""
-    if recorder.summaries is not None:
-        return tuple(summary for _, summary in recorder.summaries)
-    if totals[0].is_cuda and torch.cuda.is_current_stream_capturing():
-        return ()
-    return ended_episodes(*totals)
