@@ -21,3 +21,7 @@ def test_environments_that_were_removed_are_not_listed() -> None:
 
 def test_a_pattern_without_a_match_is_bad_input() -> None:
     assert "Did you mean CartPole-v" in fail("environments", "CartPole-v9")
+
+
+def test_environments_made_of_tensors_are_a_group() -> None:
+    assert "tensor:CartPole" in registered_environments()["tensors"]

@@ -45,6 +45,19 @@ def test_a_native_algorithm_is_trained_by_its_name(tmp_path: Path) -> None:
     assert agent.config.gamma == 0.9
 
 
+@pytest.mark.parametrize("algorithm", ["native:PPO", "native:A2C", "native:reinforce"])
+def test_the_engine_of_this_library_is_named_so(algorithm: str, tmp_path: Path) -> None:
+    succeed(
+        *("train", "tensor:CartPole", "-a", algorithm, "-n", "256", "-o", tmp_path, "--n-envs", "8", "--normalize"),
+        *("-P", "horizon=16", "-P", "network={'hidden_sizes': [8]}", "--evaluate-episodes", "2"),
+    )
+    agent = load_agent(tmp_path)
+    assert isinstance(agent, NativeAgent)
+    assert agent.config.normalize_rewards == "running"
+    assert agent.config.network.normalize_observations
+    assert agent.config.network.hidden_sizes == (8,)
+
+
 def test_normalisation_is_switched_on(tmp_path: Path) -> None:
     train_quickly(tmp_path, "--normalize")
     agent = load_agent(tmp_path)

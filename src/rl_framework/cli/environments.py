@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rl_framework.envs.tensor_source import PREFIX, TENSOR_TASKS
 from rl_framework.errors import InvalidInputError
 
 
@@ -46,6 +47,7 @@ def registered_environments(pattern: str = "") -> dict[str, list[str]]:
     from gymnasium import registry
 
     known = {env_id: _group(spec) for env_id, spec in registry.items() if isinstance(spec.entry_point, str)}
+    known |= dict.fromkeys((f"{PREFIX}{name}" for name in TENSOR_TASKS), "tensors")
     groups: dict[str, list[str]] = defaultdict(list)
     for env_id in sorted(known):
         if pattern.lower() in env_id.lower():
