@@ -35,6 +35,7 @@ Metrics = Mapping[str, "Tensor | float"]
 
 
 ADAM_DEFAULTS = {"eps": 1e-5}
+LENGTH_EPSILON = 1e-6
 
 
 class OnPolicyAlgorithm(ABC):
@@ -71,6 +72,7 @@ class OnPolicyAlgorithm(ABC):
         seeds = derive_seeds(fresh_seed() if self.config.seed is None else self.config.seed, 3)
         with isolated_randomness(seeds[0]):
             self.model = self._make_model(env).to(self.device)
+        self._parameters = list(self.model.parameters())
         self.optimizer = self._make_optimizer()
         self.generator = torch.Generator(self.device).manual_seed(seeds[1])
         self.policy: Policy = NetworkPolicy(self.model)
@@ -234,8 +236,12 @@ class OnPolicyAlgorithm(ABC):
 
     def cut_gradients(self) -> Tensor:
         """Cut the gradients to their greatest length, and give the length that they had."""
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        length: Tensor = torch.stack(torch._foreach_norm(gradients)).norm()
         limit = self.config.max_gradient_norm
-        return torch.nn.utils.clip_grad_norm_(self.model.parameters(), float("inf") if limit is None else limit)
+        if limit is not None:
+            torch._foreach_mul_(gradients, (limit / (length + LENGTH_EPSILON)).clamp_(max=1.0))
+        return length
 
     def _make_model(self, env: VectorEnv | TensorEnv) -> Model:
         spec, config = env.spec, self.config
@@ -251,7 +257,7 @@ class OnPolicyAlgorithm(ABC):
             parameters["fused"] = True
         rate = self.config.learning_rate_schedule(1.0)
         try:
-            return cls(self.model.parameters(), lr=rate, **parameters)  # type: ignore[call-arg]  # all have one
+            return cls(self._parameters, lr=rate, **parameters)  # type: ignore[call-arg]  # all have one
         except (TypeError, ValueError) as error:
             raise InvalidInputError(
                 f"{cls.__name__} cannot be made with {parameters} and lr={rate}: {error}"

@@ -48,7 +48,9 @@ class ParallelGradients:
             The sum of what `find` gave.
         """
         n_threads = min(self.n_threads, len(parts))
-        if n_threads <= 1:
+        if len(parts) == 1:
+            return find(self._model, parts[0])
+        if n_threads == 1:
             return _in_turn(find, self._model, parts)
         pool = self._started()
         shares = [parts[index::n_threads] for index in range(n_threads)]

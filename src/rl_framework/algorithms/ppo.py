@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rl_framework.algorithms.base import UpdateReport
 from rl_framework.algorithms.capturable_optimizers import make_capturable
@@ -32,7 +32,7 @@ from rl_framework.data.rollout import Position, Rollout
 from rl_framework.envs.tensor_env import TensorEnv
 from rl_framework.envs.vector_env import VectorEnv
 from rl_framework.errors import InvalidInputError, TrainingDivergedError
-from rl_framework.functional.policy_losses import approximate_kl, clipped_surrogate, value_errors
+from rl_framework.functional.policy_losses import clipped_surrogate, value_errors
 from rl_framework.nn.model import Model
 from rl_framework.rollouts.sampling import record, summarized
 from rl_framework.rollouts.scoring import Scores, score
@@ -138,27 +138,31 @@ class PPO(OnPolicyAlgorithm):
         rewards = self.scaled_rewards(rollout) if rewards is None else rewards
         advantages = rollout.advantages(config.gamma, config.gae_lambda, rewards=rewards)
         returns = advantages + _known(rollout.values)
-        if config.normalize_advantages == "rollout":
-            advantages = normalized(advantages)
+        standard = _standard(advantages) if config.normalize_advantages == "rollout" else None
+        advantages = advantages if standard is None else normalized(advantages, standard)
         return rollout.with_extras(advantages=advantages, returns=returns)
 
-    def losses(self, batch: Rollout, scores: Scores, weights: _Weights) -> tuple[Tensor, Tensor]:
+    def losses(
+        self, batch: Rollout, scores: Scores, weights: _Weights, standard: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The loss of a batch, to be minimised, and what it is made of.
 
         Args:
             batch: With the extras `advantages` and `returns`. `[L, N]`
             scores: What the model says of the batch. `[L, N]`
             weights: Of the terms.
+            standard: Mean and standard deviation by which advantages are normalised; None to take them as they are.
 
         Returns:
             The loss, one number; the numbers named in `STATISTICS`, without gradient. `[6]`
         """
         config = self.config
-        old_log_prob = _known(batch.log_prob)
+        old_log_prob, advantages = _known(batch.log_prob), batch.extras["advantages"]
+        advantages = advantages if standard is None else normalized(advantages, standard)
         objective = clipped_surrogate(
             scores.log_prob,
             old_log_prob,
-            batch.extras["advantages"],
+            advantages,
             clip_range=weights.clip_range,
             dual_clip=config.dual_clip,
         ).mean()
@@ -175,9 +179,10 @@ class PPO(OnPolicyAlgorithm):
         if isinstance(weights.entropy, Tensor) or weights.entropy:
             loss = loss - weights.entropy * entropy
         with torch.no_grad():
-            divergence = approximate_kl(scores.log_prob, old_log_prob).mean()
-            ratio_error = (scores.log_prob - old_log_prob).expm1_().abs_()
-            clipped = (ratio_error > weights.clip_range).to(loss.dtype).mean()
+            log_ratio = scores.log_prob - old_log_prob
+            ratio_error = log_ratio.expm1()
+            divergence = (ratio_error - log_ratio).mean()
+            clipped = (ratio_error.abs_() > weights.clip_range).to(loss.dtype).mean()
             return loss, torch.stack([loss, -objective, error, entropy, divergence, clipped])
 
     @property
@@ -240,8 +245,7 @@ class PPO(OnPolicyAlgorithm):
 
     def _cut_gradients(self, batch: Rollout, weights: _Weights) -> tuple[Tensor, Gradients]:
         """Statistics of a batch, the gradient's length among them, and the gradients, cut to their greatest length."""
-        if self.config.normalize_advantages == "minibatch":
-            batch = batch.with_extras(advantages=normalized(batch.extras["advantages"]))
+        standard = _standard(batch.extras["advantages"]) if self.config.normalize_advantages == "minibatch" else None
         self.optimizer.zero_grad()
         total = len(batch) * batch.n_rows
         parts = list(batch.parts(self._part_size(total)))
@@ -249,7 +253,7 @@ class PPO(OnPolicyAlgorithm):
         def find(model: Model, part: Rollout) -> Tensor:
             share = len(part) * part.n_rows / total
             with self._precision():
-                loss, found = self.losses(part, score(model, part), weights)
+                loss, found = self.losses(part, score(model, part), weights, standard)
             (loss * share if share < 1.0 else loss).backward()  # type: ignore[no-untyped-call]  # torch's
             return found * share
 
@@ -262,10 +266,6 @@ class PPO(OnPolicyAlgorithm):
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
             parameter.grad = gradient
         self.optimizer.step()
-
-    @property
-    def _parameters(self) -> list[nn.Parameter]:
-        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     def _is_too_far(self, statistics: Tensor) -> bool:
         target = self.config.target_kl
@@ -359,12 +359,17 @@ class PPO(OnPolicyAlgorithm):
         return ", `micro_batch_size` or the size of the network, or set mixed_precision=True"
 
 
-def normalized(advantages: Tensor) -> Tensor:
-    """Brought to mean 0 and standard deviation 1; a single one stays as it is."""
+def normalized(advantages: Tensor, standard: tuple[Tensor, Tensor]) -> Tensor:
+    """Brought to mean 0 and standard deviation 1."""
+    return (advantages - standard[0]).div_(standard[1])
+
+
+def _standard(advantages: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Mean and standard deviation by which advantages are normalised; None for a single one, which stays as it is."""
     if advantages.numel() < 2:
-        return advantages
+        return None
     std, mean = torch.std_mean(advantages)
-    return (advantages - mean) / (std + EPSILON)
+    return mean, std + EPSILON
 
 
 def explained_variance(values: Tensor, returns: Tensor) -> Tensor:
