@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from rl_framework.envs.tensor_tasks.cart_pole import CartPole
 from rl_framework.errors import InvalidInputError
 from rl_framework.nn.distributions import Categorical
 from rl_framework.nn.model import Model, ModelOutput
+from rl_framework.rollouts.sampling import sample
 from rl_framework.rollouts.scoring import Scores
 from rl_framework.testing.environments import AnySpaceEnv
 
@@ -319,6 +321,30 @@ def test_behaviour_follows_every_so_many_updates_and_what_it_did_is_kept() -> No
     drawn = algorithm.replay.draw(3, torch.Generator().manual_seed(0))
     assert len({id(rollout) for rollout in drawn}) == 3
     assert len(algorithm.replay.draw(9, torch.Generator().manual_seed(0))) == 4
+
+
+def test_a_learner_with_less_room_takes_back_the_latest_rollouts() -> None:
+    large, small = (make(OffPAC, replay_size=size, rollouts_per_update=1, horizon=2) for size in (5, 2))
+    assert isinstance(large, OffPAC)
+    assert isinstance(small, OffPAC)
+    totals = []
+    for _ in range(5):
+        one_update(large)
+        totals.append(float(large.position.episode_returns.sum()))
+    small.load_state_dict(large.state_dict())
+    assert len(small.replay) == 2
+    kept = small.replay.draw(2, torch.Generator())
+    assert {float(one.next.episode_returns.sum()) for one in kept if one.next is not None} == set(totals[-2:])
+
+
+def test_off_policy_learning_needs_whole_rollouts_with_log_probabilities() -> None:
+    algorithm = make(OffPAC)
+    assert isinstance(algorithm, OffPAC)
+    rollout = sample(algorithm.behaviour, Walk(4), 4)
+    with pytest.raises(InvalidInputError, match="not from pieces"):
+        algorithm.off_policy_terms(rollout[:2])
+    with pytest.raises(InvalidInputError, match="log-probabilities of the policy that acted"):
+        algorithm.off_policy_terms(replace(rollout, log_prob=None))
 
 
 # Episodes

@@ -33,6 +33,7 @@ from rl_framework.envs.tensor_env import TensorEnv
 from rl_framework.envs.vector_env import VectorEnv
 from rl_framework.errors import InvalidInputError, TrainingDivergedError
 from rl_framework.functional.policy_losses import clipped_surrogate, value_errors
+from rl_framework.nn.mlp import direct_gradients
 from rl_framework.nn.model import Model
 from rl_framework.rollouts.sampling import record, summarized
 from rl_framework.rollouts.scoring import Scores, score
@@ -252,7 +253,7 @@ class PPO(OnPolicyAlgorithm):
 
         def find(model: Model, part: Rollout) -> Tensor:
             share = len(part) * part.n_rows / total
-            with self._precision():
+            with self._precision(), direct_gradients():
                 loss, found = self.losses(part, score(model, part), weights, standard)
             (loss * share if share < 1.0 else loss).backward()  # type: ignore[no-untyped-call]  # torch's
             return found * share

@@ -8,7 +8,9 @@ layer with few inputs is multiplied in the order that suits its shape.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +19,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F  # noqa: N812  # torch's own convention
 
-FEWEST_ROWS = 512
+FEWEST_ROWS = 128
 """With fewer rows, calling the operations from Python costs more than it saves."""
+FEW_NUMBERS = 4096
+"""Of fewer numbers, torch's own tanh is found sooner than four operations are called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,8 @@ class Activation:
 
 
 def _tanh_(numbers: Tensor) -> Tensor:
+    if numbers.numel() < FEW_NUMBERS:
+        return numbers.tanh_()
     return numbers.mul_(2.0).sigmoid_().mul_(2.0).sub_(1.0)
 
 
@@ -81,26 +87,54 @@ class MLP(nn.Sequential):
         return self._run(features, last)
 
     def _run(self, features: Tensor, last: nn.Linear | None) -> Tensor:
-        if self._activation is None or not _may_be_fused(features):
+        is_direct = _SCOPE.is_direct and torch.is_grad_enabled() and not features.requires_grad
+        if self._activation is None or not _may_be_fused(features, is_direct=is_direct):
             hidden: Tensor = super().forward(features)  # type: ignore[no-untyped-call]  # torch's
             return hidden if last is None else F.linear(hidden, last.weight, last.bias)
         linear = self._linear if last is None else [*self._linear, last]
         parameters = [tensor for layer in linear for tensor in (layer.weight, layer.bias)]
         if not torch.is_grad_enabled():
             return _forward(features, self._activation, len(self._linear), parameters)[-1]
+        if is_direct and parameters and all(parameter.requires_grad for parameter in parameters):
+            return _DirectMLP.apply(  # type: ignore[no-untyped-call,no-any-return]  # torch's
+                parameters[-1], features, self._activation, len(self._linear), parameters
+            )
         result: Tensor = _FusedMLP.apply(  # type: ignore[no-untyped-call]  # torch's
             features, self._activation, len(self._linear), *parameters
         )
         return result
 
 
-def _may_be_fused(features: Tensor) -> bool:
+class _Scope(threading.local):
+    """Whether this thread is in a block of `direct_gradients`."""
+
+    is_direct = False
+
+
+_SCOPE = _Scope()
+
+
+@contextmanager
+def direct_gradients() -> Iterator[None]:
+    """A block in which layers are set up to add their gradients to `.grad` themselves when `backward` is called.
+
+    For whoever calls `loss.backward()` and wants nothing else: `torch.autograd.grad` and hooks do not see gradients
+    of these layers' parameters. It saves automatic differentiation half of its work where batches are small.
+    """
+    before, _SCOPE.is_direct = _SCOPE.is_direct, True
+    try:
+        yield
+    finally:
+        _SCOPE.is_direct = before
+
+
+def _may_be_fused(features: Tensor, *, is_direct: bool) -> bool:
     if torch.compiler.is_compiling():  # First, because whoever exports must not ask for the number of rows.
         return False
     return (
         features.device.type == "cpu"
         and features.dim() == 2
-        and (len(features) >= FEWEST_ROWS or not torch.is_grad_enabled())
+        and (is_direct or len(features) >= FEWEST_ROWS or not torch.is_grad_enabled())
         and not torch.is_autocast_enabled("cpu")
     )
 
@@ -132,15 +166,64 @@ class _FusedMLP(torch.autograd.Function):
         saved = ctx.saved_tensors
         results, weights = saved[: ctx.n_results], saved[ctx.n_results :]
         found: list[Tensor | None] = []
-        for index in reversed(range(len(weights))):
-            if index < ctx.n_activated:
-                is_foreign = index == len(weights) - 1
-                gradient = ctx.activation.backward(gradient.clone() if is_foreign else gradient, results[index + 1])
-            found += [gradient.sum(0), _outer(gradient, results[index])]
-            if index or ctx.needs_input_grad[0]:
-                gradient = gradient @ weights[index]
-        inputs = gradient if ctx.needs_input_grad[0] else None
-        return inputs, None, None, *reversed(found)
+        inputs_gradient: Tensor | None = gradient
+        for of_outputs, inputs, weight in _backward(gradient, results, weights, ctx.activation, ctx.n_activated):
+            found += [of_outputs.sum(0), _outer(of_outputs, inputs)]
+            # Only the first layer's is wanted, and only where somebody learns from what the layers are given.
+            is_first = inputs is results[0]
+            inputs_gradient = of_outputs @ weight if is_first and ctx.needs_input_grad[0] else None
+        return inputs_gradient, None, None, *reversed(found)
+
+
+class _DirectMLP(torch.autograd.Function):
+    """The layers as one operation whose gradients go to the parameters without a detour."""
+
+    @staticmethod
+    def forward(  # noqa: PLR0917  (torch hands them over by position)
+        ctx: Any,
+        anchor: Tensor,  # noqa: ARG004  (has it take part in the graph)
+        features: Tensor,
+        activation: Activation,
+        n_activated: int,
+        parameters: Sequence[Tensor],
+    ) -> Tensor:
+        """Run the layers, and keep what goes into each."""
+        results = _forward(features, activation, n_activated, parameters)
+        is_activated = n_activated == len(parameters) // 2
+        ctx.results = [*results[:-1], results[-1].detach()] if is_activated else results[:-1]
+        ctx.parameters, ctx.activation, ctx.n_activated = parameters, activation, n_activated
+        return results[-1]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, ...]:
+        """Chain rule, layer by layer from the last."""
+        biases, weights = ctx.parameters[1::2], ctx.parameters[::2]
+        layers = _backward(gradient, ctx.results, weights, ctx.activation, ctx.n_activated)
+        for bias, (of_outputs, inputs, weight) in zip(reversed(biases), layers, strict=True):
+            _accumulate(bias, of_outputs.sum(0))
+            _accumulate(weight, _outer(of_outputs, inputs))
+        return None, None, None, None, None
+
+
+def _backward(
+    gradient: Tensor, results: Sequence[Tensor], weights: Sequence[Tensor], activation: Activation, n_activated: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """From the last layer to the first: gradient by what it gave before activation, what went in, and its weights."""
+    for index in reversed(range(len(weights))):
+        if index < n_activated:
+            is_foreign = index == len(weights) - 1
+            gradient = activation.backward(gradient.clone() if is_foreign else gradient, results[index + 1])
+        yield gradient, results[index], weights[index]
+        if index:
+            gradient = gradient @ weights[index]
+
+
+def _accumulate(parameter: Tensor, gradient: Tensor) -> None:
+    if parameter.grad is None:
+        parameter.grad = gradient.contiguous()
+    else:
+        parameter.grad.add_(gradient)
 
 
 def _outer(gradient: Tensor, inputs: Tensor) -> Tensor:
