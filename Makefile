@@ -14,7 +14,7 @@ WORKERS ?= auto
 # They run on current libraries and declare old ones, so their own pins are left aside.
 WITHOUT_PINS := imitation==1.0.1 seals==0.2.1 huggingface_sb3==3.0 d3rlpy==2.8.1
 
-.PHONY: help install demo check format test test-learning bench lock clean
+.PHONY: help install demo check format test test-learning bench bench-gpu lock clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -57,6 +57,12 @@ bench: install  ## Side-by-side ratios, written to benchmarks/results/*.json.
 	$(BIN)/python -m benchmarks.behavioural_cloning
 	$(BIN)/python -m benchmarks.connector_cost
 	$(BIN)/python -m benchmarks.hub_upload_memory
+	$(BIN)/python -m benchmarks.ppo_throughput
+	$(BIN)/python -m benchmarks.ppo_memory
+	$(BIN)/python -m benchmarks.ppo_learning
+
+bench-gpu: install  ## What needs a GPU; without one it says so.
+	$(BIN)/python -m benchmarks.ppo_gpu
 
 lock: ## Resolve again: poetry.lock and constraints.txt. Needs Poetry 2.2+ with poetry-plugin-export.
 	$(POETRY) lock --no-interaction
@@ -64,5 +70,5 @@ lock: ## Resolve again: poetry.lock and constraints.txt. Needs Poetry 2.2+ with 
 		--all-groups --all-extras --output constraints.txt
 
 clean:  ## Remove what the other targets made, .venv included.
-	rm -rf .venv dist build htmlcov .coverage .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv benchmarks/.rl8-venv dist build htmlcov .coverage .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -234,6 +234,11 @@ class OnPolicyAlgorithm(ABC):
         self.optimizer.step()
         return norm
 
+    def forget_gradients(self) -> None:
+        """Have no gradients; what `Optimizer.zero_grad` does, at a tenth of its time."""
+        for parameter in self._parameters:
+            parameter.grad = None
+
     def cut_gradients(self) -> Tensor:
         """Cut the gradients to their greatest length, and give the length that they had."""
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]

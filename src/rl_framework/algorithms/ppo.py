@@ -247,7 +247,7 @@ class PPO(OnPolicyAlgorithm):
     def _cut_gradients(self, batch: Rollout, weights: _Weights) -> tuple[Tensor, Gradients]:
         """Statistics of a batch, the gradient's length among them, and the gradients, cut to their greatest length."""
         standard = _standard(batch.extras["advantages"]) if self.config.normalize_advantages == "minibatch" else None
-        self.optimizer.zero_grad()
+        self.forget_gradients()
         total = len(batch) * batch.n_rows
         parts = list(batch.parts(self._part_size(total)))
 
