@@ -14,7 +14,7 @@ WORKERS ?= auto
 # They run on current libraries and declare old ones, so their own pins are left aside.
 WITHOUT_PINS := imitation==1.0.1 seals==0.2.1 huggingface_sb3==3.0 d3rlpy==2.8.1
 
-.PHONY: help install demo check format test test-learning bench bench-gpu lock clean
+.PHONY: help install demo check format test test-learning bench bench-learning bench-gpu lock clean
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -59,6 +59,8 @@ bench: install  ## Side-by-side ratios, written to benchmarks/results/*.json.
 	$(BIN)/python -m benchmarks.hub_upload_memory
 	$(BIN)/python -m benchmarks.ppo_throughput
 	$(BIN)/python -m benchmarks.ppo_memory
+
+bench-learning: install  ## Our PPO beside Stable-Baselines3's on five tasks; takes an hour.
 	$(BIN)/python -m benchmarks.ppo_learning
 
 bench-gpu: install  ## What needs a GPU; without one it says so.

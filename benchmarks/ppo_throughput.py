@@ -5,17 +5,21 @@ and all numbers written by a `LocalConnector`. rl8 runs in a process and an envi
 the first use (see `rl8_environment.py`). Torch has as many threads on either side as it takes by itself; where networks
 see a few hundred rows at a time, in the comparisons with Stable-Baselines3, it has one, which is faster for both.
 
-    python -m benchmarks.ppo_throughput [--only PART_OF_A_NAME] [--pairs 5]
+    python -m benchmarks.ppo_throughput [--only PART_OF_A_NAME ...] [--pairs 5]
+
+With `--only`, what was not asked for keeps its rows in the results file.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 
@@ -24,10 +28,11 @@ from benchmarks.ppo_runs import our_rate, rl8_shape, sb3_rate
 from benchmarks.ppo_solving import runs
 from benchmarks.rl8_environment import Rl8
 from benchmarks.rl8_update import largest_difference
-from benchmarks.side_by_side import Comparison, Limit, compare, write_results
+from benchmarks.side_by_side import RESULTS, Comparison, Limit, compare, write_results
 from rl_framework.envs.tensor_tasks.cart_pole import CartPole
 
 THREADS = torch.get_num_threads()
+FILE = RESULTS / "ppo_throughput.json"
 
 
 @dataclass(frozen=True)
@@ -92,18 +97,18 @@ class Measurement:
     """What was asked for, and what was found.
 
     Args:
-        only: Part of the names of what is measured.
+        only: Parts of the names of what is measured; everything if there are none.
         pairs: Number of pairs.
     """
 
-    def __init__(self, only: str, pairs: int, log: Path) -> None:
+    def __init__(self, only: Sequence[str], pairs: int, log: Path) -> None:
         self.only, self.pairs, self.log = only, pairs, log
         self.comparisons: list[Comparison] = []
         self.limits: list[Limit] = []
 
     def wants(self, name: str) -> bool:
         """Whether something of this name is asked for."""
-        return self.only.lower() in name.lower()
+        return not self.only or any(part.lower() in name.lower() for part in self.only)
 
     def compare(
         self,
@@ -231,7 +236,7 @@ def _with_short_first_call(rate: Callable[[], float], first: Callable[[], float]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="part of the name of what is measured; nothing is written then")
+    parser.add_argument("--only", nargs="*", default=(), help="parts of the names of what is measured")
     parser.add_argument("--pairs", type=int, default=5)
     arguments = parser.parse_args()
     with TemporaryDirectory(prefix="rl_framework-") as folder:
@@ -241,9 +246,21 @@ def main() -> None:
             found.compare(name, ours, theirs, required=SOLVING_RATIO, threads=1, unit="runs/min")
         measure_batched_cart_pole(found)
         measure_rl8(found)
-    if not arguments.only:
-        torch.set_num_threads(THREADS)
-        write_results("ppo_throughput", found.comparisons, found.limits)
+    torch.set_num_threads(THREADS)
+    before = json.loads(FILE.read_text()) if arguments.only and FILE.exists() else {}
+    write_results("ppo_throughput", found.comparisons, found.limits)
+    _keep_rows(before)
+
+
+def _keep_rows(before: dict[str, Any]) -> None:
+    """Put rows of an earlier run that were not measured anew back into the results file."""
+    now = json.loads(FILE.read_text())
+    for kind in ("comparisons", "limits"):
+        measured = {row["name"] for row in now.get(kind, ())}
+        kept = [row for row in before.get(kind, ()) if row["name"] not in measured]
+        if kept:
+            now[kind] = [*now.get(kind, ()), *kept]
+    FILE.write_text(json.dumps(now, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -66,6 +66,18 @@ def test_another_number_of_rows_begins_anew() -> None:
     assert scale.scale(rewards, starts).shape == rewards.shape
 
 
+@pytest.mark.parametrize("kind", ["rollout", "running"])
+def test_steps_that_did_not_happen_have_no_part(kind: str) -> None:
+    rewards, starts = made()
+    valid = torch.ones_like(starts)
+    valid[8:, 1] = False
+    padded = torch.where(valid, rewards, 0.0)
+    scaled = RewardScale(kind, GAMMA, CPU).scale(padded, starts, valid)
+    kept = torch.tensor(returns_step_by_step(padded, starts)).reshape(3, 12).t()[valid]
+    expected = kept.std() if kind == "rollout" else kept.std(correction=0)
+    torch.testing.assert_close(scaled, padded / expected)
+
+
 def test_none_leaves_rewards_as_they_are() -> None:
     rewards, starts = made()
     assert RewardScale("none", GAMMA, CPU).scale(rewards, starts) is rewards

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rl_framework.nn.mlp import FEWEST_ROWS, MLP
+from rl_framework.nn.mlp import FEWEST_ROWS, MLP, direct_gradients
 
 ACTIVATIONS = (nn.Tanh, nn.ReLU, nn.ELU)
 
@@ -73,3 +73,49 @@ def test_mixed_precision_takes_the_layers_one_by_one() -> None:
     mlp, last = layers(4, (8,), nn.Tanh)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert mlp.into(last, torch.randn(FEWEST_ROWS, 4)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("sizes", [(), (8,), (16, 8)])
+@pytest.mark.parametrize("has_last", [True, False])
+@pytest.mark.parametrize("rows", [3, FEWEST_ROWS])
+def test_direct_gradients_are_those_of_the_layers(
+    activation: type[nn.Module], sizes: tuple[int, ...], has_last: bool, rows: int
+) -> None:
+    mlp, last = layers(5, sizes, activation)
+    twin, twin_last = copy.deepcopy((mlp, last))
+    features = torch.randn(rows, 5)
+    for _ in range(2):
+        with direct_gradients():
+            ours = mlp.into(last, features) if has_last else mlp(features)
+        theirs = plainly(twin, twin_last if has_last else None, features)
+        torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=1e-5)
+        if ours.requires_grad:
+            gradient = torch.randn_like(ours)
+            ours.backward(gradient)
+            theirs.backward(gradient)  # type: ignore[no-untyped-call]
+    pairs = zip([*mlp.parameters(), *last.parameters()], [*twin.parameters(), *twin_last.parameters()], strict=True)
+    for one, other in pairs:
+        assert (one.grad is None) == (other.grad is None)
+        if one.grad is not None:
+            torch.testing.assert_close(one.grad, other.grad, atol=2e-4, rtol=1e-4)
+
+
+def test_layers_that_are_frozen_or_feed_on_others_take_the_common_way() -> None:
+    mlp, last = layers(4, (8,), nn.Tanh)
+    frozen = next(iter(mlp.parameters())).requires_grad_(False)
+    features = torch.randn(FEWEST_ROWS, 4, requires_grad=True)
+    with direct_gradients():
+        mlp.into(last, features).sum().backward()  # type: ignore[no-untyped-call]
+    assert frozen.grad is None
+    assert features.grad is not None
+    assert last.weight.grad is not None
+
+
+def test_outside_of_the_block_gradients_are_there_for_anyone_to_ask() -> None:
+    mlp, last = layers(4, (8,), nn.Tanh)
+    features = torch.randn(FEWEST_ROWS, 4)
+    with direct_gradients():
+        pass
+    (found,) = torch.autograd.grad(mlp.into(last, features).sum(), [last.weight])
+    assert found.shape == last.weight.shape

@@ -16,6 +16,7 @@ from rl_framework.algorithms.capturable_optimizers import load_plain_state, plai
 from rl_framework.algorithms.good_weights import GoodWeights
 from rl_framework.algorithms.on_policy_config import OnPolicyConfig, optimizer_class
 from rl_framework.algorithms.reward_scale import RewardScale
+from rl_framework.algorithms.threads import threads_for
 from rl_framework.core.policy import Policy
 from rl_framework.core.reports import EpisodeSummary
 from rl_framework.core.seeding import derive_seeds, fresh_seed, isolated_randomness
@@ -107,7 +108,7 @@ class OnPolicyAlgorithm(ABC):
         if self._position is None:
             self.begin(self.environments.reset(self._reset_seed), timesteps=0, target_timesteps=0)
         cut = self._reset_if_due()
-        with self._memory_watched():
+        with self._memory_watched(), threads_for(self._numbers(self.environments.n_envs)):
             rollout = self._sample()
         self._position, self._rollout = rollout.next, rollout
         self._rollouts += 1
@@ -116,7 +117,7 @@ class OnPolicyAlgorithm(ABC):
         return CollectReport(
             timesteps=taken,
             episodes=(*cut, *rollout.episodes),
-            metrics={"rollout/mean_reward": float(rollout.rewards.mean())},
+            metrics={"rollout/mean_reward": float(_counted(rollout, rollout.rewards).mean())},
         )
 
     def update(self) -> UpdateReport:
@@ -179,6 +180,10 @@ class OnPolicyAlgorithm(ABC):
 
     # For subclasses
 
+    def _numbers(self, n_rows: int) -> int:
+        """Numbers that the widest layer gives for some rows."""
+        return n_rows * self.model.widest_layer
+
     @property
     def progress_remaining(self) -> float:
         """Share of the agent's steps that is left, from 1 down to 0; 1 where nobody has said how many there will be."""
@@ -222,7 +227,7 @@ class OnPolicyAlgorithm(ABC):
 
     def scaled_rewards(self, rollout: Rollout) -> Tensor:
         """The rollout's rewards as they are learned from. `[T, B]`"""
-        return self._rewards.scale(rollout.rewards, rollout.starts)
+        return self._rewards.scale(rollout.rewards, rollout.starts, rollout.valid)
 
     def step_optimizer(self) -> Tensor:
         """Cut the gradients to their greatest length and let the optimiser step.
@@ -295,7 +300,7 @@ class OnPolicyAlgorithm(ABC):
         """Take what was observed into the model's statistics, now that the rollout is learned from."""
         encoder = getattr(self.model, "encoder", None)
         if isinstance(encoder, ObservationEncoder) and encoder.is_normalized:
-            encoder.update_normalization(map_tree(lambda leaf: leaf.flatten(0, 1), rollout.observations))
+            encoder.update_normalization(map_tree(lambda leaf: _counted(rollout, leaf), rollout.observations))
 
     def _rows(self) -> dict[str, Any] | None:
         if self._position is None:
@@ -325,6 +330,11 @@ class OnPolicyAlgorithm(ABC):
     @property
     def _memory_advice(self) -> str:
         return ", or the size of the network"
+
+
+def _counted(rollout: Rollout, column: Tensor) -> Tensor:
+    """A column's entries of the steps that happened; rows that rested have none. `[N, ...]`"""
+    return column.flatten(0, 1) if rollout.valid is None else column[rollout.valid]
 
 
 def _on(leaf: Any, device: torch.device) -> Tensor:

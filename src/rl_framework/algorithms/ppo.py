@@ -27,6 +27,7 @@ from rl_framework.algorithms.learner_graphs import LearnerGraphs
 from rl_framework.algorithms.on_policy import Metrics, OnPolicyAlgorithm
 from rl_framework.algorithms.parallel_gradients import ParallelGradients
 from rl_framework.algorithms.ppo_config import AUTO, PPOConfig
+from rl_framework.algorithms.threads import threads_for
 from rl_framework.core.trees import Tree
 from rl_framework.data.rollout import Position, Rollout
 from rl_framework.envs.tensor_env import TensorEnv
@@ -45,8 +46,6 @@ Gradients: TypeAlias = "list[Tensor | None]"
 
 EPSILON = 1e-8
 KL_TOLERANCE = 1.5
-FEWEST_ROWS = 1024
-"""Smaller parts of a minibatch are not worth a thread of their own."""
 MOST_PASSES = 64
 """Up to so many passes through the network, time steps of a memory among them, one graph holds a whole update."""
 STATISTICS = ("loss", "policy_loss", "value_loss", "entropy", "approximate_kl", "clip_fraction")
@@ -123,7 +122,8 @@ class PPO(OnPolicyAlgorithm):
         clip_range, entropy = self.config.clip_schedule(self.progress_remaining), self.entropy_coefficient
         number = float if self._graphs is None else self._graphs.number
         weights = _Weights(number(clip_range), number(entropy))
-        numbers = self._take_epochs(rollout.changed(), self.scaled_rewards(rollout), weights)
+        with threads_for(self._numbers_at_once(rollout.n_rows)):
+            numbers = self._take_epochs(rollout.changed(), self.scaled_rewards(rollout), weights)
         names = (*STATISTICS, "gradient_norm", "explained_variance", "optimizer_steps")
         found = {f"train/{name}": value for name, value in zip(names, numbers.tolist(), strict=True)}
         return {**found, "train/clip_range": float(clip_range), "train/entropy_coefficient": entropy}
@@ -248,11 +248,11 @@ class PPO(OnPolicyAlgorithm):
         """Statistics of a batch, the gradient's length among them, and the gradients, cut to their greatest length."""
         standard = _standard(batch.extras["advantages"]) if self.config.normalize_advantages == "minibatch" else None
         self.forget_gradients()
-        total = len(batch) * batch.n_rows
+        total = batch.n_transitions
         parts = list(batch.parts(self._part_size(total)))
 
         def find(model: Model, part: Rollout) -> Tensor:
-            share = len(part) * part.n_rows / total
+            share = part.n_transitions / total
             with self._precision(), direct_gradients():
                 loss, found = self.losses(part, score(model, part), weights, standard)
             (loss * share if share < 1.0 else loss).backward()  # type: ignore[no-untyped-call]  # torch's
@@ -313,11 +313,16 @@ class PPO(OnPolicyAlgorithm):
         size = self.config.micro_batch_size
         if size != AUTO:
             return None if size is None else int(size)
-        if self.device.type != "cpu" or total < 2 * FEWEST_ROWS:
-            return None
-        per_thread = max(FEWEST_ROWS, -(-total // self._gradients.n_threads))
         length = self._sequence_length if self.model.has_memory else 1
-        return min(self.model.preferred_rows(length) * length, per_thread)
+        cached = self.model.preferred_rows(length) * length
+        if self.device.type != "cpu" or total < 2 * cached:
+            return None
+        return min(cached, -(-total // self._gradients.n_threads))
+
+    def _numbers_at_once(self, n_rows: int) -> int:
+        """Numbers that an operation of the update gives, where threads do not have parts of their own already."""
+        total = self._minibatch_size(n_rows)
+        return self._numbers(total) if self._part_size(total) is None else 0
 
     def _precision(self) -> Any:
         if not self.config.mixed_precision:

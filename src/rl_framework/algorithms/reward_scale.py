@@ -32,12 +32,13 @@ class RewardScale:
         self._statistics = RunningNormalization(()).to(device)
         self._returns: Tensor | None = None
 
-    def scale(self, rewards: Tensor, starts: Tensor) -> Tensor:
+    def scale(self, rewards: Tensor, starts: Tensor, valid: Tensor | None = None) -> Tensor:
         """Rewards of consecutive steps, scaled; the ones given stay as they are.
 
         Args:
             rewards: `[T, B]`
             starts: True for steps that open an episode. `[T, B]`
+            valid: False for steps that did not happen and have no part in the statistics. `[T, B]`
 
         Returns:
             `[T, B]`
@@ -45,9 +46,10 @@ class RewardScale:
         if self.kind == "none":
             return rewards
         returns = self._discounted_up_to(rewards, starts)
+        counted = returns.flatten() if valid is None else returns[valid]
         if self.kind == "rollout":
-            return rewards / (returns.std() + EPSILON)
-        self._statistics.update(returns.flatten())
+            return rewards / (counted.std() + EPSILON)
+        self._statistics.update(counted)
         return rewards / torch.sqrt(self._statistics.variance + EPSILON).to(rewards.dtype)
 
     def forget_rows(self) -> None:

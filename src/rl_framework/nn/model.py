@@ -133,10 +133,15 @@ class Model(nn.Module, ABC):
         Args:
             n_steps: Length of the sequences; 1 for single steps.
         """
+        return max(FEWEST_ROWS, CACHED_NUMBERS // (self.widest_layer * n_steps))
+
+    @property
+    def widest_layer(self) -> int:
+        """Number of outputs of the widest linear layer, 1 without any."""
         if self._widest is None:
             widths = [layer.out_features for layer in self.modules() if isinstance(layer, nn.Linear)]
             self._widest = max(widths, default=1)
-        return max(FEWEST_ROWS, CACHED_NUMBERS // (self._widest * n_steps))
+        return self._widest
 
     def environment_actions(self, targets: Tree) -> Tree:
         """The environment's actions of targets: in its own units, within bounds. `[N, ...]` per leaf"""
