@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from rl_framework.envs.tensor_source import PREFIX, TENSOR_TASKS
 from rl_framework.errors import InvalidInputError
 
 
@@ -45,6 +44,8 @@ def registered_environments(pattern: str = "") -> dict[str, list[str]]:
         InvalidInputError: There is none.
     """
     from gymnasium import registry
+
+    from rl_framework.envs.tensor_source import PREFIX, TENSOR_TASKS
 
     known = {env_id: _group(spec) for env_id, spec in registry.items() if isinstance(spec.entry_point, str)}
     known |= dict.fromkeys((f"{PREFIX}{name}" for name in TENSOR_TASKS), "tensors")
