@@ -19,7 +19,6 @@ from rl_framework.callbacks.checkpoint_schedule import CheckpointSchedule
 from rl_framework.callbacks.stop_conditions import StopOnPlateau
 from rl_framework.core.trees import leaves
 from rl_framework.errors import InvalidInputError, UnsafeArchiveError
-from rl_framework.nn.model import Model
 from rl_framework.testing.agent_contract import assert_same_files
 from rl_framework.testing.environments import AnySpaceEnv, MaskedCorridor, RecallEnv
 from tests.algorithms.test_ppo import OwnModel
@@ -147,4 +146,3 @@ def test_bad_minibatches_are_told_before_any_step() -> None:
     with pytest.raises(InvalidInputError, match="minibatches of 10"):
         agent.train([Counted(gym.make("CartPole-v1"))], 64, progress_bar=False)
     assert steps == []
-    assert not issubclass(Counted, Model)

@@ -22,11 +22,10 @@ from rl_framework.nn.policy_network import (
     HIDDEN_GAIN,
     OUTPUT_GAIN,
     PolicyNetworkConfig,
-    as_sizes,
-    check_count,
     initialize,
 )
 from rl_framework.nn.recurrent_cores import GRUCore, LSTMCore, RecurrentCore
+from rl_framework.nn.sizes import as_sizes, check_size
 from rl_framework.nn.window_attention import WindowAttention
 
 MEMORIES = ("lstm", "gru", "attention")
@@ -70,7 +69,7 @@ class ActorCriticConfig(PolicyNetworkConfig):
         if self.memory is not None and self.memory not in MEMORIES:
             raise UnknownOptionError.of("memory", str(self.memory), MEMORIES)
         for name in ("memory_size", "memory_layers", "window", "n_heads"):
-            check_count(name, getattr(self, name))
+            check_size(name, getattr(self, name))
         if not isinstance(self.log_std_init, int | float) or not math.isfinite(self.log_std_init):
             raise InvalidInputError(f"log_std_init must be a finite number, got {self.log_std_init!r}.")
 

@@ -59,7 +59,7 @@ class Distribution(Protocol):
 
 
 def at_least_single(outputs: Tensor) -> Tensor:
-    """A network's outputs, as float32 if they are in half precision. `[...]`"""
+    """Numbers that a network gave, as float32 if they are in half precision. `[...]`"""
     return outputs.float() if outputs.dtype in HALVES else outputs
 
 

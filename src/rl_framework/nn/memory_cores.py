@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rl_framework.core.trees import Tree, map_tree
-from rl_framework.errors import InvalidInputError
+from rl_framework.nn.sizes import check_size
 
 
 class MemoryCore(nn.Module, ABC):
@@ -70,14 +70,3 @@ def where_starting(starts: Tensor, initial: Tree, state: Tree) -> Tree:
 def rowwise(flags: Tensor, like: Tensor) -> Tensor:
     """Flags shaped so that they apply to whole rows of a tensor. `[N]` to `[N, 1, ...]`"""
     return flags.view(-1, *[1] * (like.dim() - 1))
-
-
-def check_size(name: str, size: int) -> int:
-    """A size, if it is one.
-
-    Raises:
-        InvalidInputError: It is below 1, or no whole number.
-    """
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise InvalidInputError(f"{name} must be a whole number from 1, got {size!r}.")
-    return size

@@ -16,6 +16,7 @@ from rl_framework.errors import SpaceError
 from rl_framework.nn.action_heads import ActionCodec
 from rl_framework.nn.consecutive import Consecutive
 from rl_framework.nn.distributions import Distribution
+from rl_framework.nn.memory_cores import where_starting
 
 CACHED_NUMBERS = 2**18
 """Numbers of one layer's activations that stay in the cache of a processor's core, 1 MB of them."""
@@ -162,17 +163,12 @@ def reset_rows(model: Model, state: Tree, starts: Tensor) -> Tree:
     """
     if state is None:
         return None
-    fresh = model.initial_state(len(starts))
-    return map_tree(lambda old, new: torch.where(_like(starts, old), new, old), state, fresh)
+    return where_starting(starts, model.initial_state(len(starts)), state)
 
 
 def flatten_time(tree: Tree) -> Tree:
     """`[L, N, ...]` to `[L * N, ...]`, leaf by leaf."""
     return map_tree(lambda leaf: leaf.flatten(0, 1), tree)
-
-
-def _like(starts: Tensor, leaf: Tensor) -> Tensor:
-    return starts.reshape(-1, *(1,) * (leaf.dim() - 1))
 
 
 def _join(outputs: list[ModelOutput]) -> ModelOutput:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from rl_framework.nn.distributions import Distribution
 from rl_framework.nn.encoders import ObservationEncoder
 from rl_framework.nn.mlp import MLP
 from rl_framework.nn.model import Model, ModelOutput
+from rl_framework.nn.sizes import as_sizes, check_size
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
@@ -49,7 +49,7 @@ class PolicyNetworkConfig:
         object.__setattr__(self, "hidden_sizes", as_sizes("hidden_sizes", self.hidden_sizes))
         if self.activation not in ACTIVATIONS:
             raise UnknownOptionError.of("activation", str(self.activation), ACTIVATIONS)
-        check_count("image_features", self.image_features)
+        check_size("image_features", self.image_features)
         if not isinstance(self.normalize_observations, bool):
             raise InvalidInputError(
                 f"normalize_observations must be True or False, got {self.normalize_observations!r}."
@@ -118,28 +118,3 @@ def initialize(module: nn.Module, gain: float) -> None:
             nn.init.orthogonal_(layer.weight, gain)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-
-
-def as_sizes(name: str, value: Any) -> tuple[int, ...]:
-    """Numbers of units as a tuple.
-
-    Raises:
-        InvalidInputError: They are not whole numbers from 1.
-    """
-    if isinstance(value, str) or not isinstance(value, Sequence) or not all(_is_count(size) for size in value):
-        raise InvalidInputError(f"{name} must be whole numbers from 1, such as [32, 32]; got {value!r}.")
-    return tuple(value)
-
-
-def check_count(name: str, value: Any) -> None:
-    """Refuse what is not a whole number from 1.
-
-    Raises:
-        InvalidInputError: It is not.
-    """
-    if not _is_count(value):
-        raise InvalidInputError(f"{name} must be a whole number from 1, got {value!r}.")
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from rl_framework.core.trees import Tree
 from rl_framework.nn.gru_kernel import gru_loop, gru_sequence, gru_step
 from rl_framework.nn.lstm_kernel import lstm_loop, lstm_sequence, lstm_step
-from rl_framework.nn.memory_cores import MemoryCore, check_size
+from rl_framework.nn.memory_cores import MemoryCore
 from rl_framework.nn.recurrent_kernels import suits_kernels
+from rl_framework.nn.sizes import check_size
 
 BLOCK_BYTES = 16 * 2**20
 FEWEST_ROWS = 128

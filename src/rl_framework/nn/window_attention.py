@@ -10,7 +10,8 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from rl_framework.core.trees import Tree
 from rl_framework.errors import InvalidInputError
-from rl_framework.nn.memory_cores import MemoryCore, check_size
+from rl_framework.nn.memory_cores import MemoryCore
+from rl_framework.nn.sizes import check_size
 
 EXPANSION = 2
 PIECE_WINDOWS = 4

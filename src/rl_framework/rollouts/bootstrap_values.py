@@ -11,7 +11,6 @@ from rl_framework.nn.model import Model
 
 CACHED_ROWS = 4096
 CACHED_NUMBERS = 2**20
-HALVES = (torch.bfloat16, torch.float16)
 
 
 class Bootstraps:
@@ -69,11 +68,6 @@ def values_in_blocks(policy: Model, observations: Tree, state: Tree = None) -> T
     inputs = (observations,) if state is None else (observations, state)
     blocks = [map_tree(lambda leaf, low=low: leaf[low : low + rows], inputs) for low in range(0, count, rows)]
     return torch.cat([policy.values(*block) for block in blocks])
-
-
-def in_full(numbers: Tensor) -> Tensor:
-    """Numbers of mixed precision as float32; others as they are."""
-    return numbers.float() if numbers.dtype in HALVES else numbers
 
 
 def _rows_per_block(observations: Tree) -> int:

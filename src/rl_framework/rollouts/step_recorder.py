@@ -12,8 +12,9 @@ from rl_framework.core.trees import Tree, map_tree
 from rl_framework.data.rollout import Position, Rollout
 from rl_framework.data.rollout_columns import map_present
 from rl_framework.envs.tensor_env import TensorEnv, TensorStep
+from rl_framework.nn.distribution import at_least_single
 from rl_framework.nn.model import Model, ModelOutput, flatten_time, reset_rows
-from rl_framework.rollouts.bootstrap_values import Bootstraps, in_full, values_in_blocks
+from rl_framework.rollouts.bootstrap_values import Bootstraps, values_in_blocks
 from rl_framework.rollouts.output_checks import check_output, checked_actions
 from rl_framework.rollouts.step_columns import StepColumn, StepColumns
 
@@ -106,7 +107,7 @@ class StepRecorder:
             terminated=terminated,
             truncated=truncated,
             starts=torch.cat([self._begin.starts.unsqueeze(0), (terminated | truncated)[:-1]]),
-            log_prob=in_full(self._log_prob.joined()),
+            log_prob=at_least_single(self._log_prob.joined()),
             values=values,
             next_values=None if values is None else self._next_values(values, terminated),
             masks=self._masks.joined() if self._masks.n_steps else None,
@@ -193,8 +194,8 @@ class StepRecorder:
     def _all_values(self, observations: Tree) -> Tensor | None:
         if self._values_later:
             values = values_in_blocks(self._policy, flatten_time(observations))
-            return in_full(values.view(self.n_steps, -1))
-        return in_full(self._values.joined()) if self._values.n_steps else None
+            return at_least_single(values.view(self.n_steps, -1))
+        return at_least_single(self._values.joined()) if self._values.n_steps else None
 
     def _next_values(self, values: Tensor, terminated: Tensor) -> Tensor:
         """Values of what followed each step, 0 where nothing did."""
