@@ -10,12 +10,13 @@ import pytest
 from rl_framework.cli.application import app
 from tests.cli.commands import rl_framework, succeed
 
-COMMANDS = ["train", "resume", "evaluate", "record", "compare", "info", "push", "pull", "environments"]
-HEAVY = ("torch", "stable_baselines3", "gymnasium", "numpy", "tensorboard")
+COMMANDS = ["train", "resume", "tune", "evaluate", "record", "compare", "info", "push", "pull", "environments"]
+HEAVY = ("torch", "stable_baselines3", "gymnasium", "numpy", "tensorboard", "optuna", "yaml")
 
 
 def test_the_command_line_offers_these_commands() -> None:
-    assert [command.callback.__name__ for command in app.registered_commands if command.callback] == COMMANDS
+    shown = [command for command in app.registered_commands if not command.hidden]
+    assert [command.callback.__name__ for command in shown if command.callback] == COMMANDS
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rl_framework.cli.application import INTERRUPTED
+from rl_framework.launch.command_group import INTERRUPTED
 from tests.cli.commands import SMALL, fail, rl_framework, succeed, timesteps, train_quickly
 
 SECONDS = 60.0

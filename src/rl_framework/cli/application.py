@@ -3,42 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
-from rl_framework.cli import environments, saved_agents, sharing, training
-from rl_framework.errors import InvalidInputError, MissingArchiveError, RLFrameworkError
-
-FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
-BAD_INPUTS = (InvalidInputError, MissingArchiveError)
-
-
-class Commands(TyperGroup):
-    """The commands. What goes wrong on purpose becomes a message and an exit code instead of a traceback.
-
-    `--debug` may stand anywhere on the line.
-    """
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Take `--debug` from wherever it stands."""
-        if "--debug" in args:
-            args = ["--debug", *(each for each in args if each != "--debug")]
-        return super().parse_args(ctx, args)
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise typer.Exit(INTERRUPTED) from None
-        except RLFrameworkError as error:
-            if ctx.params.get("debug"):
-                raise
-            typer.secho(f"Error: {error}", fg=typer.colors.RED, err=True)
-            raise typer.Exit(BAD_INPUT if isinstance(error, BAD_INPUTS) else FAILED) from None
-
+from rl_framework.cli import environments, saved_agents, sharing, training, tuning
+from rl_framework.launch.command_group import Commands
 
 app = typer.Typer(
     name="rl-framework",
@@ -65,7 +35,7 @@ def _application(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Train, evaluate, record, resume and share reinforcement learning agents.
+    """Train, tune, evaluate, record, resume and share reinforcement learning agents.
 
     A run of [bold]train[/bold] is a folder with the agent, checkpoints, reports and results.
     The other commands take that folder, a saved agent, a folder of checkpoints, or an address
@@ -81,12 +51,16 @@ def _application(
 
       rl-framework resume runs/cartpole
 
+      rl-framework tune CartPole-v1 -n 50000 --n-trials 20 --workers 2
+
       rl-framework push runs/cartpole hf://me/cartpole-ppo
     """
 
 
 app.command()(training.train)
 app.command()(training.resume)
+app.command()(tuning.tune_command)
+app.command(hidden=True)(tuning.tune_worker)
 app.command()(saved_agents.evaluate)
 app.command()(saved_agents.record)
 app.command()(saved_agents.compare)

@@ -53,7 +53,8 @@ PresetName = Annotated[
         "--preset",
         "-p",
         metavar="NAME",
-        help="Tuned hyper-parameters, which other options override; 'list' shows what there is.",
+        help="Tuned hyper-parameters, which other options override: a name, of which 'list' shows what there is, or "
+        "the best.yaml that tune writes.",
     ),
 ]
 Parameters = Annotated[

@@ -1,4 +1,4 @@
-"""Tuned hyper-parameters: data files in the folder `presets`, chosen by name."""
+"""Tuned hyper-parameters: data files in the folder `presets`, chosen by name, and files that `tune` has written."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from rl_framework.errors import UnknownOptionError
+from rl_framework.launch.config_files import SUFFIXES, read_mapping
+from rl_framework.launch.configuration import build_config
 
 SUFFIX = ".json"
 
@@ -44,15 +47,23 @@ def preset_names() -> list[str]:
 
 
 def preset_named(name: str) -> Preset:
-    """The preset of a name.
+    """The preset of a name, or in a file.
 
     Raises:
-        UnknownOptionError: There is none.
+        UnknownOptionError: There is none of that name.
+        MissingArchiveError: There is no such file.
+        InvalidInputError: The file does not hold a preset.
     """
+    if Path(name).suffix in SUFFIXES:
+        return _preset_in(Path(name))
     known = preset_names()
     if name not in known:
         raise UnknownOptionError.of("preset", name, known)
     return Preset(name=name, **json.loads((_folder() / f"{name}{SUFFIX}").read_text(encoding="utf-8")))
+
+
+def _preset_in(file: Path) -> Preset:
+    return build_config(Preset, {"name": str(file), "source": str(file)}, read_mapping(file))
 
 
 def _folder() -> Any:

@@ -50,6 +50,8 @@ def train(
 
       rl-framework train --preset cartpole-ppo --seed 1 --video
 
+      rl-framework train --preset runs/tuning/best.yaml
+
       rl-framework train Pendulum-v1 -a SAC -n 20000 -P learning_rate=0.001
 
       rl-framework train CartPole-v1 -n 5000 -P 'policy_kwargs={"net_arch": [32]}'
@@ -62,13 +64,13 @@ def train(
     if preset == LIST:
         _print_presets()
         return
-    base = _basis(preset, environment, algorithm, total_timesteps)
+    base = training_basis(preset, environment, algorithm, total_timesteps)
     settings = RunSettings(
         environment=base.environment,
         algorithm=base.algorithm,
         total_timesteps=base.total_timesteps,
         parameters={**base.parameters, **parse_parameters(parameter or ()), **({} if seed is None else {"seed": seed})},
-        normalization=_normalization(base, normalize),
+        normalization=training_normalization(base, normalize),
         n_envs=base.n_envs if n_envs is None else n_envs,
         vectorization=vectorization,
         checkpoint_every=checkpoint_every,
@@ -102,7 +104,7 @@ def resume(run: Annotated[Path, typer.Argument(help="Folder of an interrupted ru
     resume_run(RunFolder(run))
 
 
-def _basis(preset: str | None, environment: str, algorithm: str | None, total_timesteps: int | None) -> Preset:
+def training_basis(preset: str | None, environment: str, algorithm: str | None, total_timesteps: int | None) -> Preset:
     """What the preset says, if there is one, with what was said on the line in its place.
 
     Raises:
@@ -125,7 +127,8 @@ def _basis(preset: str | None, environment: str, algorithm: str | None, total_ti
     return base
 
 
-def _normalization(base: Preset, wanted: bool | None) -> dict[str, Any] | None:
+def training_normalization(base: Preset, wanted: bool | None) -> dict[str, Any] | None:
+    """Fields of `Normalization`: the preset's own, those that the line asks for, or None for none."""
     own = None if base.normalization is None else dict(base.normalization)
     if wanted is None:
         return own
