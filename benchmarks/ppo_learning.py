@@ -1,4 +1,4 @@
-"""What PPO learns: ours against Stable-Baselines3's, with the same parameters, on five tasks and five seeds.
+"""What PPO learns: ours against Stable-Baselines3's, with the same parameters, on five tasks and five seeds or more.
 
 The parameters are those published with rl-baselines3-zoo, without generalised state-dependent exploration, which ours
 does not have; where a budget is not the published one, the task says so. Both have two layers of 64 tanh units for the
@@ -7,7 +7,7 @@ and 1 (theirs through Gymnasium's `RescaleAction`), and both normalise by runnin
 (theirs by `VecNormalize`). Ours learns in the batched form of a task where there is one. Both are evaluated in
 Gymnasium's own environment: the most probable actions, 50 episodes, the same seeds for both.
 
-    python -m benchmarks.ppo_learning [--only ours|theirs] [--tasks NAME ...]
+    python -m benchmarks.ppo_learning [--only ours|theirs] [--tasks NAME ...] [--seeds 5]
 
 Rows that the results file has already are kept, so that a run can be cut and taken up; delete it to begin anew.
 """
@@ -43,7 +43,7 @@ from rl_framework.evaluation.statistics import bootstrap_interval
 from rl_framework.functional.schedules import AnySchedule, LinearSchedule
 
 FILE = RESULTS / "ppo_learning.json"
-SEEDS = (1, 2, 3, 4, 5)
+N_SEEDS = 5
 EPISODES = 50
 ADAM_EPSILON = 1e-5
 Row = dict[str, Any]
@@ -254,9 +254,9 @@ def summary(rows: dict[str, list[Row]]) -> Row:
     return {"means": means, "intervals_over_seeds": intervals, "overlap": low <= their_high and their_low <= high}
 
 
-def measure(task: Task, who: str, learn: Callable[[Task, int], Row], path: Path) -> None:
-    """Learn a task from the seeds that the file does not have, and add each to it at once."""
-    for seed in SEEDS:
+def measure(task: Task, who: str, learn: Callable[[Task, int], Row], path: Path, n_seeds: int = N_SEEDS) -> None:
+    """Learn a task from the seeds that the file does not have, 1 and onwards, and add each to it at once."""
+    for seed in range(1, n_seeds + 1):
         _, _, rows = entry(path, task, who)
         if all(one["seed"] != seed for one in rows):
             add(path, task, who, learn(task, seed))
@@ -285,13 +285,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=("ours", "theirs"), help="leave the other one out")
     parser.add_argument("--tasks", nargs="+", choices=[task.environment for task in TASKS], help="all if left out")
+    parser.add_argument("--seeds", type=int, default=N_SEEDS, help="how many, from 1 on")
     parser.add_argument("--file", type=Path, default=FILE, help="where results are kept")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for task in TASKS:
         for who, learn in (("ours", ours), ("theirs", theirs)):
             if arguments.only in (None, who) and (not arguments.tasks or task.environment in arguments.tasks):
-                measure(task, who, learn, arguments.file)
+                measure(task, who, learn, arguments.file, arguments.seeds)
 
 
 if __name__ == "__main__":

@@ -14,12 +14,17 @@ if TYPE_CHECKING:
     from rl_framework.agent.catalog import load_agent as load_agent
     from rl_framework.agent.imitation.behavioural_cloning import BehaviouralCloningAgent as BehaviouralCloningAgent
     from rl_framework.agent.imitation.d3rlpy.agent import D3RLPYAgent as D3RLPYAgent
+    from rl_framework.agent.imitation.episode_trainer import EpisodeTrainerAgent as EpisodeTrainerAgent
     from rl_framework.agent.imitation.imitation.agent import ImitationAgent as ImitationAgent
     from rl_framework.agent.imitation_learning_agent import ILAgent as ILAgent
     from rl_framework.agent.reinforcement.native import NativeAgent as NativeAgent
     from rl_framework.agent.reinforcement.stable_baselines.agent import StableBaselinesAgent as StableBaselinesAgent
     from rl_framework.agent.reinforcement_learning_agent import RLAgent as RLAgent
+    from rl_framework.algorithms.accelerate_processes import AccelerateProcesses as AccelerateProcesses
     from rl_framework.algorithms.base import Algorithm as Algorithm
+    from rl_framework.algorithms.distributed_checkpoints import DistributedCheckpoints as DistributedCheckpoints
+    from rl_framework.algorithms.episode_trainer import EpisodeTrainer as EpisodeTrainer
+    from rl_framework.algorithms.joint_training import JointTraining as JointTraining
     from rl_framework.algorithms.off_policy_actor_critic import OffPAC as OffPAC
     from rl_framework.algorithms.policy_gradient import A2C as A2C
     from rl_framework.algorithms.policy_gradient import REINFORCE as REINFORCE
@@ -34,6 +39,8 @@ if TYPE_CHECKING:
     from rl_framework.algorithms.ppo_config import PPOConfig as PPOConfig
     from rl_framework.algorithms.q_learning import QLearning as QLearning
     from rl_framework.algorithms.q_learning import QLearningConfig as QLearningConfig
+    from rl_framework.algorithms.vtrace_awr import VTraceAWR as VTraceAWR
+    from rl_framework.algorithms.vtrace_awr_config import VTraceAWRConfig as VTraceAWRConfig
     from rl_framework.callbacks.base import Callback as Callback
     from rl_framework.callbacks.checkpoint_schedule import CheckpointSchedule as CheckpointSchedule
     from rl_framework.callbacks.progress_bar import ProgressBar as ProgressBar
@@ -69,8 +76,11 @@ if TYPE_CHECKING:
     from rl_framework.functional.schedules import PiecewiseSchedule as PiecewiseSchedule
     from rl_framework.nn.actor_critic import ActorCritic as ActorCritic
     from rl_framework.nn.actor_critic import ActorCriticConfig as ActorCriticConfig
+    from rl_framework.nn.episode_model import EpisodeModel as EpisodeModel
+    from rl_framework.nn.episode_model import EpisodeScores as EpisodeScores
     from rl_framework.nn.model import Model as Model
     from rl_framework.nn.model import ModelOutput as ModelOutput
+    from rl_framework.nn.model_episodes import ModelEpisodes as ModelEpisodes
     from rl_framework.rollouts.episode_sampling import sample_episodes as sample_episodes
     from rl_framework.rollouts.play import play_episodes as play_episodes
     from rl_framework.rollouts.sampling import sample as sample
@@ -89,6 +99,7 @@ PUBLIC_NAMES = {
     "ImitationAgent": "agent.imitation.imitation.agent",
     "BehaviouralCloningAgent": "agent.imitation.behavioural_cloning",
     "D3RLPYAgent": "agent.imitation.d3rlpy.agent",
+    "EpisodeTrainerAgent": "agent.imitation.episode_trainer",
     "load_agent": "agent.catalog",
     # native algorithms
     "Algorithm": "algorithms.base",
@@ -102,6 +113,15 @@ PUBLIC_NAMES = {
     "REINFORCEWithBaselineConfig": "algorithms.policy_gradient_config",
     "OffPAC": "algorithms.off_policy_actor_critic",
     "OffPACConfig": "algorithms.policy_gradient_config",
+    "VTraceAWR": "algorithms.vtrace_awr",
+    "VTraceAWRConfig": "algorithms.vtrace_awr_config",
+    "EpisodeTrainer": "algorithms.episode_trainer",
+    "EpisodeModel": "nn.episode_model",
+    "EpisodeScores": "nn.episode_model",
+    "ModelEpisodes": "nn.model_episodes",
+    "AccelerateProcesses": "algorithms.accelerate_processes",
+    "JointTraining": "algorithms.joint_training",
+    "DistributedCheckpoints": "algorithms.distributed_checkpoints",
     "QLearning": "algorithms.q_learning",
     "QLearningConfig": "algorithms.q_learning",
     "ConstantSchedule": "functional.schedules",

@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 import sb3_contrib
 import stable_baselines3 as sb3
+from gymnasium import spaces
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 
@@ -18,8 +19,9 @@ from rl_framework.algorithms.off_policy_actor_critic import OffPAC
 from rl_framework.algorithms.policy_gradient import A2C, REINFORCE, REINFORCEWithBaseline
 from rl_framework.algorithms.ppo import PPO
 from rl_framework.algorithms.q_learning import QLearning
+from rl_framework.algorithms.vtrace_awr import VTraceAWR
 from rl_framework.testing.agent_contract import AgentCase
-from rl_framework.testing.environments import BitFlipping, ImageEnv, MaskedCorridor, RecallEnv
+from rl_framework.testing.environments import AnySpaceEnv, BitFlipping, ImageEnv, MaskedCorridor, RecallEnv
 
 Environments = Sequence[gym.Env[Any, Any]]
 
@@ -43,6 +45,12 @@ def pendulum() -> gym.Env[Any, Any]:
 
 def limited_bit_flipping() -> gym.Env[Any, Any]:
     return BitFlipping(n_bits=4)
+
+
+def nested_spaces() -> gym.Env[Any, Any]:
+    seen = spaces.Dict({"numbers": spaces.Box(-1, 1, (3,)), "choice": spaces.Discrete(4)})
+    done = spaces.Dict({"move": spaces.Discrete(3), "force": spaces.Box(-1, 1, (2,)), "bits": spaces.MultiBinary(2)})
+    return AnySpaceEnv(seen, done)
 
 
 def frozen_lake() -> gym.Env[Any, Any]:
@@ -132,6 +140,31 @@ def native(
     )
 
 
+def episodic(
+    name: str,
+    make: Callable[[], gym.Env[Any, Any]],
+    *,
+    count: int = 2,
+    total_timesteps: int = 200,
+    has_masks: bool = False,
+    network: Any = None,
+    **parameters: Any,
+) -> AgentCase:
+    """A case of the episode trainer."""
+    network = {"body_sizes": (16,), "hidden_sizes": (8,), **(network or {})}
+    epochs = {"epochs": 2, "value_warmup_epochs": 2, "value_epochs_before": 1, "value_epochs_after": 1}
+    return AgentCase(
+        name=f"native VTraceAWR{name}",
+        make_agent=lambda: NativeAgent(
+            VTraceAWR,
+            {"seed": 0, "device": "cpu", "steps_per_update": 40, "network": network, **epochs, **parameters},
+        ),
+        make_environments=several(make, count),
+        total_timesteps=total_timesteps,
+        has_masks=has_masks,
+    )
+
+
 LSTM = {"memory": "lstm", "memory_size": 8}
 GRU = {"memory": "gru", "memory_size": 8}
 ATTENTION = {"memory": "attention", "memory_size": 8, "window": 4}
@@ -160,4 +193,13 @@ NATIVE = [
     native("REINFORCEWithBaseline", REINFORCEWithBaseline, cart_pole, horizon=20),
     native("OffPAC", OffPAC, cart_pole),
     native("OffPAC LSTM", OffPAC, RecallEnv, network=LSTM),
+    episodic("", cart_pole),
+    episodic(" Box", pendulum, max_episode_length=15),
+    episodic(" squashed", pendulum, max_episode_length=15, network={"box_distribution": "squashed_normal"}, count=3),
+    episodic(" LSTM", RecallEnv, network=LSTM),
+    episodic(" GRU", cart_pole, network=GRU, minibatch_timesteps=10),
+    episodic(" attention", RecallEnv, network=ATTENTION),
+    episodic(" images", ImageEnv, network={"image_features": 16}, total_timesteps=120),
+    episodic(" masks", MaskedCorridor, has_masks=True),
+    episodic(" nested", nested_spaces),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from gymnasium import spaces
 from rl_framework.agent.catalog import load_agent
 from rl_framework.agent.reinforcement.native import NativeAgent
 from rl_framework.algorithms.ppo import PPO
+from rl_framework.algorithms.ppo_config import PPOConfig
+from rl_framework.algorithms.vtrace_awr import VTraceAWR
 from rl_framework.callbacks.checkpoint_schedule import CheckpointSchedule
 from rl_framework.callbacks.stop_conditions import StopOnPlateau
 from rl_framework.core.trees import leaves
+from rl_framework.envs.tensor_tasks.cart_pole import CartPole
 from rl_framework.errors import InvalidInputError, UnsafeArchiveError
 from rl_framework.testing.agent_contract import assert_same_files
 from rl_framework.testing.environments import AnySpaceEnv, MaskedCorridor, RecallEnv
@@ -33,10 +37,19 @@ def trained(environments: Any, network: Any = None, **parameters: Any) -> Native
     return agent
 
 
+def trained_on_episodes(environments: Any, network: Any = None, **parameters: Any) -> NativeAgent:
+    network = {"body_sizes": (8,), "hidden_sizes": (8,), **(network or {})}
+    given = {"seed": 0, "device": "cpu", "steps_per_update": 32, "epochs": 1, "value_warmup_epochs": 1}
+    agent = NativeAgent(VTraceAWR, {**given, "network": network, **parameters})
+    agent.train(environments, 64, progress_bar=False)
+    return agent
+
+
 class TestOnnx:
+    @pytest.mark.parametrize("train", [trained, trained_on_episodes])
     @pytest.mark.parametrize("memory", ["lstm", "gru", "attention"])
-    def test_memory_goes_in_and_out(self, memory: str, tmp_path: Path) -> None:
-        agent = trained([RecallEnv() for _ in range(2)], {"memory": memory, "memory_size": 8, "window": 3})
+    def test_memory_goes_in_and_out(self, memory: str, train: Callable[..., NativeAgent], tmp_path: Path) -> None:
+        agent = train([RecallEnv() for _ in range(2)], {"memory": memory, "memory_size": 8, "window": 3})
         session = onnxruntime.InferenceSession(str(agent.export_onnx(tmp_path / "policy.onnx")))
         env = RecallEnv()
         observation, _ = env.reset(seed=3)
@@ -54,8 +67,9 @@ class TestOnnx:
             memory_here, starts = here.state, False
             observation = env.step(actions[0])[0]
 
-    def test_masks_hold(self, tmp_path: Path) -> None:
-        agent = trained([MaskedCorridor() for _ in range(2)])
+    @pytest.mark.parametrize("train", [trained, trained_on_episodes])
+    def test_masks_hold(self, train: Callable[..., NativeAgent], tmp_path: Path) -> None:
+        agent = train([MaskedCorridor() for _ in range(2)])
         session = onnxruntime.InferenceSession(str(agent.export_onnx(tmp_path / "policy.onnx")))
         observation, _ = MaskedCorridor().reset(seed=0)
         n_choices = int(agent.policy.action_space.n)  # type: ignore[attr-defined]
@@ -64,10 +78,11 @@ class TestOnnx:
             (actions,) = session.run(None, {"observation": np.stack([observation]), "action_masks": masks[None]})
             assert actions.tolist() == [allowed]
 
-    def test_nested_spaces(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("train", [trained, trained_on_episodes])
+    def test_nested_spaces(self, train: Callable[..., NativeAgent], tmp_path: Path) -> None:
         seen = spaces.Dict({"a": spaces.Box(-1, 1, (3,)), "b": spaces.Discrete(4)})
         done = spaces.Dict({"move": spaces.Discrete(3), "force": spaces.Box(-1, 1, (2,))})
-        agent = trained([AnySpaceEnv(seen, done)])
+        agent = train([AnySpaceEnv(seen, done)])
         session = onnxruntime.InferenceSession(str(agent.export_onnx(tmp_path / "policy")))
         assert {each.name for each in session.get_outputs()} == {"actions.force", "actions.move"}
 
@@ -117,11 +132,55 @@ class TestTensorEnvironments:
         resumed.resume("tensor:CartPole", progress_bar=False)
         assert_same_files(agent, resumed, tmp_path / "compared")
 
+    @pytest.mark.parametrize("memory", [None, "gru"])
+    def test_a_run_on_episodes_in_them_is_resumed_exactly(self, memory: str | None, tmp_path: Path) -> None:
+        network = {"body_sizes": (8,), "hidden_sizes": (8,), "memory": memory, "memory_size": 8}
+        agent = NativeAgent(
+            VTraceAWR,
+            {"seed": 0, "device": "cpu", "steps_per_update": 500, "epochs": 1, "network": network, "replay_updates": 2},
+        )
+        schedule = CheckpointSchedule(tmp_path / "run", 512, keep_last=10)
+        assert agent.train("tensor:CartPole", 2048, n_envs=16, checkpoint=schedule, progress_bar=False).warnings == ()
+        checkpoints = sorted((tmp_path / "run").glob("step_*"))
+        assert len(checkpoints) >= 3
+        resumed = load_agent(checkpoints[1])
+        assert isinstance(resumed, NativeAgent)
+        resumed.resume("tensor:CartPole", progress_bar=False)
+        assert_same_files(agent, resumed, tmp_path / "compared")
+
     def test_gymnasium_s_own_environment_judges_what_was_learned_in_tensors(self) -> None:
         agent = trained("tensor:CartPole")
         evaluation = agent.evaluate("CartPole-v1", 4, seed=0)
         assert evaluation.environment_id == "CartPole-v1"
         assert agent.evaluate("tensor:CartPole", 4, seed=0).returns.shape == (4,)
+
+
+class TestOwnLoops:
+    def test_an_agent_is_made_of_what_an_algorithm_has_learned(self, tmp_path: Path) -> None:
+        env = CartPole(8)
+        ppo = PPO(env, PPOConfig(**SMALL))
+        ppo.collect()
+        ppo.update()
+        agent = NativeAgent.from_algorithm(ppo, env.spec, timesteps=64)
+        agent.save(tmp_path / "agent")
+        loaded = load_agent(tmp_path / "agent")
+        observations = np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32)
+        expected = ppo.policy.act(observations, deterministic=True).actions
+        assert np.array_equal(loaded.policy.act(observations, deterministic=True).actions, expected)
+        assert (agent.timesteps, agent.config) == (64, ppo.config)
+
+    def test_it_goes_its_own_way_from_there(self) -> None:
+        env = CartPole(8)
+        ppo = PPO(env, PPOConfig(**SMALL))
+        agent = NativeAgent.from_algorithm(ppo, env.spec)
+        before = ppo.model.state_dict()["head.linear.weight"].clone()
+        agent.train("tensor:CartPole", 512, n_envs=8, progress_bar=False)
+        assert torch.equal(ppo.model.state_dict()["head.linear.weight"], before)
+        assert agent.timesteps == 512
+
+    def test_what_has_no_hyper_parameters_is_no_algorithm(self) -> None:
+        with pytest.raises(InvalidInputError, match="hyper-parameters as `config`"):
+            NativeAgent.from_algorithm(object(), CartPole(1).spec)  # type: ignore[arg-type]  # what a user might do
 
 
 class TestStopping:

@@ -58,6 +58,18 @@ def test_the_engine_of_this_library_is_named_so(algorithm: str, tmp_path: Path) 
     assert agent.config.network.hidden_sizes == (8,)
 
 
+def test_the_episode_trainer_is_trained_by_its_name(tmp_path: Path) -> None:
+    succeed(
+        *("train", "tensor:CartPole", "-a", "native:vtraceawr", "-n", "256", "-o", tmp_path, "--n-envs", "8"),
+        *("--normalize", "-P", "steps_per_update=128", "-P", "network={'body_sizes': [8]}", "--evaluate-episodes", "2"),
+    )
+    agent = load_agent(tmp_path)
+    assert isinstance(agent, NativeAgent)
+    assert agent.config.normalize_rewards is True
+    assert agent.config.network.normalize_observations
+    assert agent.config.network.body_sizes == (8,)
+
+
 def test_normalisation_is_switched_on(tmp_path: Path) -> None:
     train_quickly(tmp_path, "--normalize")
     agent = load_agent(tmp_path)

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rl_framework.core.trees import leaves
+from rl_framework.core.trees import leaves, map_tree, select
 from rl_framework.errors import InvalidInputError, SpaceError
+from rl_framework.nn.consecutive import Consecutive
 from rl_framework.nn.distributions import (
     Bernoulli,
     Categorical,
@@ -20,6 +21,7 @@ from rl_framework.nn.distributions import (
     MultiCategorical,
     PointEstimate,
     SquashedNormal,
+    join_distributions,
 )
 
 distributions: Any = torch.distributions  # its functions have no types
@@ -338,8 +340,71 @@ def test_own_distributions_get_the_other_methods() -> None:
     assert (log_prob.tolist(), entropy.tolist()) == ([0.0, -torch.inf], [0.0, 0.0])
     with pytest.raises(InvalidInputError, match=r"Write its method kl\(other\)"):
         Certain().kl(Certain())
+    with pytest.raises(InvalidInputError, match=r"Write its method rows\(index\)"):
+        Certain().rows(slice(1))
+    with pytest.raises(InvalidInputError, match=r"Write its method joined\(others\)"):
+        join_distributions([Certain(), Certain()])
 
 
 def test_divergences_between_kinds_are_refused() -> None:
     with pytest.raises(InvalidInputError, match="same kind, got DiagonalGaussian and SquashedNormal"):
         DiagonalGaussian(LOGITS, LOG_STD).kl(SquashedNormal(LOGITS, LOG_STD))
+
+
+ROWS: list[Any] = [torch.tensor([3, 0, 3]), torch.tensor([True, False, False, True, True]), slice(1, 4)]
+
+
+@pytest.mark.parametrize("index", ROWS, ids=["numbers", "mask", "slice"])
+def test_chosen_rows_are_those_of_the_whole(distribution: Distribution, index: Tensor | slice) -> None:
+    targets = distribution.sample(seeded(3))
+    whole = (distribution.log_prob(targets), distribution.entropy(), distribution.kl(distribution))
+    chosen, its_targets = distribution.rows(index), select(targets, index)
+    found = (chosen.log_prob(its_targets), chosen.entropy(), chosen.kl(chosen))
+    assert type(chosen) is type(distribution)
+    for ours, theirs in zip(found, whole, strict=True):
+        torch.testing.assert_close(ours, theirs[index])
+
+
+def test_joined_distributions_are_their_rows_in_order(name: str) -> None:
+    other_outputs = torch.randn(3, 4, generator=seeded(4))
+    parts = [MAKERS[name](LOGITS), MAKERS[name](other_outputs)]
+    targets = [part.sample(seeded(5)) for part in parts]
+    joined, consecutive = join_distributions(parts), Consecutive(parts, [5, 3]).rows(slice(None))
+    both = map_tree(lambda *leaf: torch.cat(leaf), *targets)
+    for whole in (joined, consecutive):
+        expected = torch.cat([part.log_prob(its) for part, its in zip(parts, targets, strict=True)])
+        torch.testing.assert_close(whole.log_prob(both), expected)
+        torch.testing.assert_close(whole.entropy(), torch.cat([part.entropy() for part in parts]))
+
+
+def test_gradients_reach_what_joined_and_chosen_rows_were_made_of(name: str) -> None:
+    targets = MAKERS[name](LOGITS).sample(seeded(6))
+    whole = gradient(LOGITS, lambda one: one.log_prob(targets).sum(), MAKERS[name])
+    parts = gradient(
+        LOGITS, lambda one: join_distributions([one]).rows(slice(None)).log_prob(targets).sum(), MAKERS[name]
+    )
+    torch.testing.assert_close(parts, whole)
+
+
+def test_joining_copies_so_that_an_optimiser_changes_nothing_of_it() -> None:
+    mean, log_std = torch.zeros(2, 3), torch.zeros(3)
+    one, several = DiagonalGaussian(mean, log_std), DiagonalGaussian(mean, log_std)
+    kept = [join_distributions([one]), join_distributions([one, several])]
+    log_std += 1.0
+    mean += 1.0
+    for joined in kept:
+        assert isinstance(joined, DiagonalGaussian)
+        assert joined.mean.sum() == joined.log_std.sum() == 0.0
+
+
+def test_numbers_that_stand_for_all_rows_are_kept_apart_where_they_differ() -> None:
+    joined = join_distributions([DiagonalGaussian(torch.zeros(2, 1), torch.tensor([float(at)])) for at in range(2)])
+    assert isinstance(joined, DiagonalGaussian)
+    assert joined.log_std.tolist() == [[0.0], [0.0], [1.0], [1.0]]
+
+
+def test_what_cannot_be_joined_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="at least one"):
+        join_distributions([])
+    with pytest.raises(InvalidInputError, match="same kind, got Categorical and Bernoulli"):
+        join_distributions([Categorical(LOGITS), Bernoulli(LOGITS)])

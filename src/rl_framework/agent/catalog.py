@@ -19,6 +19,7 @@ KINDS = {
     "native": "rl_framework.agent.reinforcement.native:NativeAgent",
     "imitation": "rl_framework.agent.imitation.imitation.agent:ImitationAgent",
     "behavioural_cloning": "rl_framework.agent.imitation.behavioural_cloning:BehaviouralCloningAgent",
+    "episode_trainer": "rl_framework.agent.imitation.episode_trainer:EpisodeTrainerAgent",
     "d3rlpy": "rl_framework.agent.imitation.d3rlpy.agent:D3RLPYAgent",
 }
 

@@ -18,7 +18,9 @@ class GoodWeights:
         self._model = model
         self._optimizer = optimizer
         self._had_state = bool(optimizer.state)
-        self._copies = [tensor.detach().clone() for tensor in self._tensors()]
+        originals = [tensor.detach() for tensor in self._tensors()]
+        self._copies = [torch.empty_like(tensor) for tensor in originals]
+        torch._foreach_copy_(self._copies, originals)
 
     @torch.no_grad()
     def put_back(self) -> None:

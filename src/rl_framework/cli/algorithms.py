@@ -20,7 +20,8 @@ ON_POLICY = {
     "native:REINFORCEWithBaseline": "rl_framework.algorithms.policy_gradient:REINFORCEWithBaseline",
     "native:OffPAC": "rl_framework.algorithms.off_policy_actor_critic:OffPAC",
 }
-NATIVE = {**TABULAR, **ON_POLICY}
+EPISODIC = {"native:VTraceAWR": "rl_framework.algorithms.vtrace_awr:VTraceAWR"}
+NATIVE = {**TABULAR, **ON_POLICY, **EPISODIC}
 
 
 def make_agent(algorithm: str, parameters: Mapping[str, Any], normalization: Mapping[str, Any] | None) -> RLAgent:
@@ -75,4 +76,4 @@ def _normalizing(name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     if name in TABULAR:
         raise InvalidInputError(f"{name} counts observations and cannot normalise them; leave --normalize out.")
     network = {**(parameters.get("network") or {}), "normalize_observations": True}
-    return {"network": network, "normalize_rewards": "running"}
+    return {"network": network, "normalize_rewards": True if name in EPISODIC else "running"}

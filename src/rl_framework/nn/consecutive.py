@@ -9,22 +9,23 @@ import torch
 from torch import Tensor
 
 from rl_framework.core.trees import Tree, map_tree
-from rl_framework.nn.distributions import Distribution
+from rl_framework.nn.distribution import RowIndex
+from rl_framework.nn.distributions import Distribution, join_distributions
 
 
-class Consecutive:
+class Consecutive(Distribution):
     """The rows of several distributions, one after the other.
 
     Args:
         parts: The distributions.
-        rows: Number of rows of each of them.
+        counts: Number of rows of each of them.
     """
 
-    __slots__ = ("parts", "rows")
+    __slots__ = ("counts", "parts")
 
-    def __init__(self, parts: Sequence[Distribution], rows: Sequence[int]) -> None:
+    def __init__(self, parts: Sequence[Distribution], counts: Sequence[int]) -> None:
         self.parts = list(parts)
-        self.rows = list(rows)
+        self.counts = list(counts)
 
     def log_prob(self, targets: Tree) -> Tensor:
         """Of one target per row. `[N]`"""
@@ -51,13 +52,21 @@ class Consecutive:
         """One target per row. `[N, ...]`"""
         return self._joined(lambda part: part.sample(generator))
 
+    def rows(self, index: RowIndex) -> Distribution:
+        """Those of some rows, as one ordinary distribution."""
+        return self.joined([]).rows(index)
+
+    def joined(self, others: Sequence[Consecutive]) -> Distribution:
+        """These and others, one behind the other, as one ordinary distribution."""
+        return join_distributions([part for one in (self, *others) for part in one.parts])
+
     def _joined(self, draw: Callable[[Distribution], Tree]) -> Tree:
         return map_tree(lambda *leaf: torch.cat(leaf), *(draw(part) for part in self.parts))
 
     def _split(self, targets: Tree) -> list[Tree]:
         pieces: list[Any] = []
         first = 0
-        for count in self.rows:
+        for count in self.counts:
             last = first + count
             pieces.append(map_tree(lambda leaf, low=first, high=last: leaf[low:high], targets))
             first = last

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
 from rl_framework.functional.log_probabilities import (
     gaussian_entropy,
@@ -14,7 +17,7 @@ from rl_framework.functional.log_probabilities import (
     mean_squashing_log_slope,
     unsquash,
 )
-from rl_framework.nn.distribution import Distribution, at_least_single, check_same_kind
+from rl_framework.nn.distribution import Distribution, RowIndex, at_least_single, check_same_kind
 
 
 class DiagonalGaussian(Distribution):
@@ -60,6 +63,16 @@ class DiagonalGaussian(Distribution):
         """In nats, of all numbers together. `[B]`"""
         check_same_kind(self, other)
         return gaussian_kl(self.mean, self.log_std, other.mean, other.log_std)
+
+    def rows(self, index: RowIndex) -> Self:
+        """Those of some rows."""
+        log_std = self.log_std if self.log_std.dim() == 1 else self.log_std[index]
+        return type(self)(self.mean[index], log_std, self.log_unit)
+
+    def joined(self, others: Sequence[DiagonalGaussian]) -> Self:
+        """These and others, one behind the other; all count in the same units."""
+        parts: list[DiagonalGaussian] = [self, *others]
+        return type(self)(torch.cat([part.mean for part in parts]), _joined_log_std(parts), self.log_unit)
 
 
 class SquashedNormal(DiagonalGaussian):
@@ -138,6 +151,22 @@ class PointEstimate(Distribution):
         """That of normal numbers with standard deviation 1: half the sum of squared differences. `[B]`"""
         check_same_kind(self, other)
         return 0.5 * (self.mean - other.mean).square().sum(1)
+
+    def rows(self, index: RowIndex) -> PointEstimate:
+        """Those of some rows."""
+        return PointEstimate(self.mean[index])
+
+    def joined(self, others: Sequence[PointEstimate]) -> PointEstimate:
+        """These and others, one behind the other."""
+        return PointEstimate(torch.cat([self.mean, *(other.mean for other in others)]))
+
+
+def _joined_log_std(parts: Sequence[DiagonalGaussian]) -> Tensor:
+    """Of all rows, or of any row where the same tensor stands for all: a parameter's numbers as they are now."""
+    first = parts[0].log_std
+    if first.dim() == 1 and all(part.log_std is first for part in parts):
+        return first.clone()
+    return torch.cat([part.log_std.expand_as(part.mean) for part in parts])
 
 
 def _within_bounds(squashed: Tensor) -> Tensor:

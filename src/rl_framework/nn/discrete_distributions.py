@@ -19,7 +19,7 @@ from rl_framework.functional.log_probabilities import (
     categorical_log_prob_and_entropy,
     normalized_log_probs,
 )
-from rl_framework.nn.distribution import Distribution, at_least_single, check_same_kind
+from rl_framework.nn.distribution import Distribution, RowIndex, at_least_single, check_same_kind
 
 FORBIDDEN = -1e8
 SMALLEST = torch.finfo(torch.float32).tiny
@@ -74,12 +74,23 @@ class Categorical(Distribution):
         Of alarms that go off at random, each at the rate of its choice's probability, the first one rings.
         """
         delays = _waiting_times(self.logits, generator)
-        return delays.log_().sub_(self.logits.detach()).argmin(1)
+        logits = self.logits.detach() if self.logits.requires_grad else self.logits
+        return delays.log_().sub_(logits).argmin(1)
 
     def kl(self, other: Categorical) -> Tensor:
         """In nats; about 1e8 times the probability of what the others' masks forbid and these allow. `[B]`"""
         check_same_kind(self, other)
         return categorical_kl(self.log_probs, other.log_probs)
+
+    def rows(self, index: RowIndex) -> Categorical:
+        """Those of some rows."""
+        chosen = Categorical(self.logits[index])
+        chosen._log_probs = None if self._log_probs is None else self._log_probs[index]
+        return chosen
+
+    def joined(self, others: Sequence[Categorical]) -> Categorical:
+        """These and others, one behind the other."""
+        return Categorical(torch.cat([self.logits, *(other.logits for other in others)]))
 
 
 class MultiCategorical(Distribution):
@@ -136,6 +147,22 @@ class MultiCategorical(Distribution):
         check_same_kind(self, other)
         return self._summed(self.choices.kl(other.choices))
 
+    def rows(self, index: RowIndex) -> MultiCategorical:
+        """Those of some rows."""
+        width = self.choices.logits.shape[1]
+        by_row = self.choices.logits.reshape(-1, self._n_choices, width)
+        return self._with(Categorical(by_row[index].reshape(-1, width)))
+
+    def joined(self, others: Sequence[MultiCategorical]) -> MultiCategorical:
+        """These and others, one behind the other."""
+        return self._with(self.choices.joined([other.choices for other in others]))
+
+    def _with(self, choices: Categorical) -> MultiCategorical:
+        """As many choices per row, of other rows."""
+        made = object.__new__(MultiCategorical)
+        made.choices, made._n_choices = choices, self._n_choices
+        return made
+
     def _summed(self, numbers: Tensor) -> Tensor:
         return numbers.reshape(-1, self._n_choices).sum(1)
 
@@ -183,6 +210,14 @@ class Bernoulli(Distribution):
         """In nats, of all bits together. `[B]`"""
         check_same_kind(self, other)
         return bernoulli_kl(self.logits, other.logits)
+
+    def rows(self, index: RowIndex) -> Bernoulli:
+        """Those of some rows."""
+        return Bernoulli(self.logits[index])
+
+    def joined(self, others: Sequence[Bernoulli]) -> Bernoulli:
+        """These and others, one behind the other."""
+        return Bernoulli(torch.cat([self.logits, *(other.logits for other in others)]))
 
 
 def _waiting_times(like: Tensor, generator: torch.Generator | None) -> Tensor:

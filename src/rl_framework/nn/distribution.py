@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from rl_framework.core.trees import Tree
 from rl_framework.errors import InvalidInputError
 
 HALVES = (torch.float16, torch.bfloat16)
+RowIndex: TypeAlias = Tensor | slice
 
 
 class Distribution(Protocol):
@@ -57,6 +59,29 @@ class Distribution(Protocol):
             "method kl(other), or do without the divergence."
         )
 
+    def rows(self, index: RowIndex) -> Distribution:  # noqa: ARG002  (for those who say)
+        """Those of some rows; of several in a tensor the numbers are copied.
+
+        Args:
+            index: Numbers of rows, or a mask `[B]`, or a slice.
+
+        Raises:
+            InvalidInputError: Nobody has said how rows of this kind of distribution are chosen.
+        """
+        raise InvalidInputError(
+            f"{type(self).__name__} does not say how some of its rows are chosen. Write its method rows(index)."
+        )
+
+    def joined(self, others: Sequence[Any]) -> Distribution:  # noqa: ARG002  (likewise)
+        """These and others of the same kind, one behind the other; the numbers are copied.
+
+        Raises:
+            InvalidInputError: Nobody has said how distributions of this kind are joined.
+        """
+        raise InvalidInputError(
+            f"{type(self).__name__} does not say how several of it are joined. Write its method joined(others)."
+        )
+
 
 def at_least_single(outputs: Tensor) -> Tensor:
     """Numbers that a network gave, as float32 if they are in half precision. `[...]`"""
@@ -64,13 +89,13 @@ def at_least_single(outputs: Tensor) -> Tensor:
 
 
 def check_same_kind(ours: Distribution, theirs: Distribution) -> None:
-    """Refuse divergences between distributions of two kinds.
+    """Refuse what makes sense only for two distributions of one kind.
 
     Raises:
-        InvalidInputError: They are.
+        InvalidInputError: They are of two kinds.
     """
     if type(ours) is not type(theirs):
         raise InvalidInputError(
-            f"A divergence is that of two distributions of the same kind, got {type(ours).__name__} and "
+            f"Distributions can only be compared or joined with others of the same kind, got {type(ours).__name__} and "
             f"{type(theirs).__name__}."
         )

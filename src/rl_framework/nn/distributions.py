@@ -10,13 +10,16 @@ so that it may be part of a CUDA graph. Outputs in half precision are taken as f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from rl_framework.core.trees import Tree, leaves, map_tree
+from rl_framework.errors import InvalidInputError
 from rl_framework.nn.continuous_distributions import DiagonalGaussian, PointEstimate, SquashedNormal
 from rl_framework.nn.discrete_distributions import Bernoulli, Categorical, MultiCategorical
-from rl_framework.nn.distribution import Distribution, check_same_kind
+from rl_framework.nn.distribution import Distribution, RowIndex, check_same_kind
 
 __all__ = [
     "Bernoulli",
@@ -27,6 +30,7 @@ __all__ = [
     "MultiCategorical",
     "PointEstimate",
     "SquashedNormal",
+    "join_distributions",
 ]
 
 
@@ -68,6 +72,34 @@ class Joint(Distribution):
         """In nats, of all entries together. `[B]`"""
         check_same_kind(self, other)
         return _total(leaves(map_tree(lambda part, its: part.kl(its), self.parts, other.parts)))
+
+    def rows(self, index: RowIndex) -> Joint:
+        """Those of some rows."""
+        return Joint(map_tree(lambda part: part.rows(index), self.parts))
+
+    def joined(self, others: Sequence[Joint]) -> Joint:
+        """These and others, one behind the other."""
+        trees = [other.parts for other in others]
+        return Joint(map_tree(lambda part, *its: part.joined(its), self.parts, *trees))
+
+
+def join_distributions(parts: Sequence[Distribution]) -> Distribution:
+    """Distributions of one kind, one behind the other, as one.
+
+    The numbers are copied, so later steps of an optimiser do not change what comes of it.
+
+    Args:
+        parts: At least one.
+
+    Raises:
+        InvalidInputError: There is none, they are of several kinds, or their kind cannot be joined.
+    """
+    if not parts:
+        raise InvalidInputError("There are no distributions to join; expected at least one.")
+    first, *others = parts
+    for other in others:
+        check_same_kind(first, other)
+    return first.joined(others)
 
 
 def _total(numbers: list[Tensor]) -> Tensor:

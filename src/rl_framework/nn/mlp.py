@@ -143,7 +143,7 @@ def _forward(features: Tensor, activation: Activation, n_activated: int, paramet
     """What goes into each layer, and the outputs of the last."""
     results = [features]
     for index in range(len(parameters) // 2):
-        output = torch.addmm(parameters[2 * index + 1], results[-1], parameters[2 * index].t())
+        output = F.linear(results[-1], parameters[2 * index], parameters[2 * index + 1])
         results.append(activation.apply(output) if index < n_activated else output)
     return results
 

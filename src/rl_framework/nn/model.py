@@ -67,6 +67,11 @@ class Model(nn.Module, ABC):
         return self.initial_state(1) is not None
 
     @property
+    def memory_reach(self) -> int | None:
+        """How many steps before the current one can matter to it; None where there is no end."""
+        return None if self.has_memory else 0
+
+    @property
     def has_separate_values(self) -> bool:
         """Whether `values` costs less than `step`: then a rollout values all of its observations at once."""
         return False
@@ -127,6 +132,16 @@ class Model(nn.Module, ABC):
             state = output.state
             outputs.append(output)
         return _join(outputs)
+
+    def remember(self, observations: Tree, state: Tree, starts: Tensor) -> Tree:
+        """The memory after consecutive time steps, for whoever wants nothing else of them. `[N, ...]` per leaf
+
+        Args:
+            observations: `[L, N, ...]` per leaf
+            state: Memory before the first step. `[N, ...]` per leaf
+            starts: As for `unroll`. `[L, N]`
+        """
+        return self.unroll(observations, state, starts).state
 
     def preferred_rows(self, n_steps: int = 1) -> int:
         """Number of sequences whose activations stay in a processor's cache: it learns fastest from so many at once.

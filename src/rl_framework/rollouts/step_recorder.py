@@ -12,11 +12,14 @@ from rl_framework.core.trees import Tree, map_tree
 from rl_framework.data.rollout import Position, Rollout
 from rl_framework.data.rollout_columns import map_present
 from rl_framework.envs.tensor_env import TensorEnv, TensorStep
-from rl_framework.nn.distribution import at_least_single
+from rl_framework.errors import InvalidInputError
+from rl_framework.nn.distribution import Distribution, at_least_single
 from rl_framework.nn.model import Model, ModelOutput, flatten_time, reset_rows
 from rl_framework.rollouts.bootstrap_values import Bootstraps, values_in_blocks
 from rl_framework.rollouts.output_checks import check_output, checked_actions
 from rl_framework.rollouts.step_columns import StepColumn, StepColumns
+
+FEW_ROWS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class Acting:
         generator: Where actions are drawn; torch's global generator if None.
         state_interval: Memory is saved every so many steps.
         into: A rollout whose columns are written over where they fit; never with gradients.
+        only_actions: The policy is asked for actions alone: no values and no extras are kept.
     """
 
     deterministic: bool
@@ -36,13 +40,16 @@ class Acting:
     generator: torch.Generator | None
     state_interval: int
     into: Rollout | None = None
+    only_actions: bool = False
 
 
 class StepRecorder:
     """Steps a policy and records it.
 
     A policy whose values cost less apart from its actions is asked for actions alone, and values all observations
-    together at the end. On the CPU the host looks where episodes ended; elsewhere it never waits for the device.
+    together at the end. Log-probabilities of few rows are taken together as well, because calling so many operations
+    in every step costs more than what they compute. On the CPU the host looks where episodes ended; elsewhere it never
+    waits for the device.
 
     Args:
         policy: What acts.
@@ -71,7 +78,8 @@ class StepRecorder:
         self._has_memory = begin.state is not None
         self.looks = can_look(env.device)
         self.some_start = True
-        self._values_later = not acting.gradients and not self._has_memory and policy.has_separate_values
+        may_wait = not acting.gradients and not self._has_memory and not acting.only_actions
+        self._values_later = may_wait and policy.has_separate_values
         self._bootstraps = Bootstraps(policy, looks=self.looks)
         self._horizon = n_steps
         self._into = None if acting.gradients else acting.into
@@ -80,34 +88,34 @@ class StepRecorder:
             self._column(name) for name in ("rewards", "terminated", "truncated", "log_prob", "values", "masks")
         )
         n_states = -(-n_steps // acting.state_interval)
+        self._distributions: list[Distribution] = []
+        self._scores_later = False
         self._states = StepColumns(n_states, None if self._into is None else self._into.states, keeps=False)
         self._extras: dict[str, StepColumn] = {}
 
     def step(self) -> None:
         """Choose an action in every row and carry it out."""
         masks, state = self._env.action_masks, self._memory()
-        ask = self._policy.act if self._values_later else self._policy.step
-        output = ask(self._observations, state, masks)
+        output = self._ask(masks, state)
         targets = self._choose(output)
-        log_prob = output.distribution.log_prob(targets)
-        result = self._env.step(self._actions(output, targets, log_prob))
-        self._keep_choice(output, targets, log_prob, masks)
+        result = self._env.step(self._actions(output, targets))
+        self._keep_choice(output, targets, masks)
         self._keep_result(result, output)
         self.n_steps += 1
 
     def rollout(self) -> Rollout:
         """What was recorded; without where it ended and which episodes ended in it."""
-        observations = self._seen.joined()
+        observations, actions = self._seen.joined(), self._chosen.joined()
         terminated, truncated = self._terminated.joined(), self._truncated.joined()
         values = self._all_values(observations)
         return Rollout(
             observations=observations,
-            actions=self._chosen.joined(),
+            actions=actions,
             rewards=self._rewards.joined(),
             terminated=terminated,
             truncated=truncated,
             starts=torch.cat([self._begin.starts.unsqueeze(0), (terminated | truncated)[:-1]]),
-            log_prob=at_least_single(self._log_prob.joined()),
+            log_prob=self._all_log_probs(actions),
             values=values,
             next_values=None if values is None else self._next_values(values, terminated),
             masks=self._masks.joined() if self._masks.n_steps else None,
@@ -145,6 +153,13 @@ class StepRecorder:
             self._states.add(map_tree(torch.Tensor.detach, self._state))
         return self._state
 
+    def _ask(self, masks: Tensor | None, state: Tree) -> ModelOutput:
+        if self._acting.only_actions:
+            output = self._policy.act(self._observations, state, masks)
+            return ModelOutput(output.distribution, None, output.state)
+        ask = self._policy.act if self._values_later else self._policy.step
+        return ask(self._observations, state, masks)
+
     def _choose(self, output: ModelOutput) -> Tree:
         if self._acting.deterministic:
             targets = output.distribution.mode()
@@ -152,16 +167,22 @@ class StepRecorder:
             targets = output.distribution.sample(self._acting.generator)
         return map_tree(torch.Tensor.detach, targets) if self._acting.gradients else targets
 
-    def _actions(self, output: ModelOutput, targets: Tree, log_prob: Tensor) -> Tree:
+    def _actions(self, output: ModelOutput, targets: Tree) -> Tree:
         if self.n_steps:
             return self._policy.environment_actions(targets)
+        log_prob = output.distribution.log_prob(targets)
         check_output(self._policy, output, log_prob, self._env.n_envs)
+        has_few = not self._acting.gradients and len(log_prob) <= FEW_ROWS
+        self._scores_later = has_few and _can_be_joined(output.distribution)
         return checked_actions(self._policy, targets, self._env.spec.action_space, self._env.n_envs)
 
-    def _keep_choice(self, output: ModelOutput, targets: Tree, log_prob: Tensor, masks: Tensor | None) -> None:
+    def _keep_choice(self, output: ModelOutput, targets: Tree, masks: Tensor | None) -> None:
         self._seen.add(self._observations)
         self._chosen.add(targets)
-        self._log_prob.add(log_prob)
+        if self._scores_later:
+            self._distributions.append(output.distribution)
+        else:
+            self._log_prob.add(output.distribution.log_prob(targets))
         if output.value is not None and not self._values_later:
             self._values.add(output.value)
         if masks is not None:
@@ -191,6 +212,13 @@ class StepRecorder:
             self.summaries = self.summaries or []
             self.summaries.extend((self.n_steps, summary) for summary in result.episodes)
 
+    def _all_log_probs(self, targets: Tree) -> Tensor:
+        """Log-probabilities of what was chosen. `[T, B]`"""
+        if not self._scores_later:
+            return at_least_single(self._log_prob.joined())
+        first, *others = self._distributions
+        return at_least_single(first.joined(others).log_prob(flatten_time(targets)).view(self.n_steps, -1))
+
     def _all_values(self, observations: Tree) -> Tensor | None:
         if self._values_later:
             values = values_in_blocks(self._policy, flatten_time(observations))
@@ -218,3 +246,12 @@ class StepRecorder:
 def can_look(device: torch.device) -> bool:
     """Whether the host can look at numbers on a device without waiting for it."""
     return device.type == "cpu"
+
+
+def _can_be_joined(distribution: Distribution) -> bool:
+    """Whether several of its kind can be put one behind the other, which a user's own need not say."""
+    try:
+        distribution.joined([])
+    except (InvalidInputError, AttributeError):
+        return False
+    return True

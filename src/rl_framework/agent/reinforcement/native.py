@@ -58,6 +58,31 @@ class NativeAgent(RLAgent):
         self._timesteps = 0
         self._run: TrainingRun | None = None
 
+    @classmethod
+    def from_algorithm(cls, algorithm: Algorithm, spec: EnvSpec, *, timesteps: int = 0) -> NativeAgent:
+        """An agent that knows what an algorithm has learned in somebody's own loop; it goes its own way from there.
+
+        Args:
+            algorithm: What has learned; its hyper-parameters are its attribute `config`.
+            spec: Of the environments that it has learned in.
+            timesteps: Environment steps that it has learned from.
+
+        Raises:
+            InvalidInputError: It is not an algorithm, or has no hyper-parameters.
+        """
+        config = getattr(algorithm, "config", None)
+        if not dataclasses.is_dataclass(config) or isinstance(config, type):
+            raise InvalidInputError(
+                f"An agent is made from an algorithm with its hyper-parameters as `config`, such as a PPO; got "
+                f"{type(algorithm).__name__}."
+            )
+        parameters = {each.name: getattr(config, each.name) for each in dataclasses.fields(config) if each.init}
+        agent = cls(type(algorithm), parameters)
+        agent._move_to(DetachedEnv(spec))
+        agent.algorithm.load_state_dict(algorithm.state_dict())
+        agent._timesteps = timesteps
+        return agent
+
     @property
     def algorithm(self) -> Algorithm:
         """The algorithm itself, for what only it can do.
