@@ -21,6 +21,7 @@ REPOSITORY = Path(__file__).parents[2]
 README = REPOSITORY / "README.md"
 STEPS = 600
 BUDGET = re.compile(r"(--total-timesteps |total_timesteps=)[\d_]+")
+TRIALS = re.compile(r"--n-trials \d+ --workers \d+")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -32,8 +33,9 @@ def snippets(language: str) -> list[str]:
 
 
 def command_lines() -> list[list[str]]:
-    """The words of every command line, comments left out."""
-    return [words for text in snippets("bash") for line in text.splitlines() if (words := shlex.split(line, True))]
+    """The words of every command line, comments left out; studies are of two trials."""
+    lines = [line for text in snippets("bash") for line in TRIALS.sub("--n-trials 2", text).splitlines()]
+    return [words for line in lines if (words := shlex.split(line, True))]
 
 
 def lines_of(program: str) -> list[list[str]]:
@@ -77,7 +79,7 @@ def test_the_command_lines_run_in_order(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_every_command_is_shown() -> None:
     shown = {words[0] for words in lines_of("rl-framework")}
-    commands = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    commands = {each.callback.__name__ for each in app.registered_commands if each.callback and not each.hidden}
     assert shown == commands | {group.name for group in app.registered_groups}
 
 

@@ -34,7 +34,7 @@ Algorithm = Annotated[
         "-a",
         metavar="NAME",
         help="PPO, A2C, DQN, SAC, TD3, DDPG; of this library native:PPO, native:A2C, native:REINFORCE, native:OffPAC, "
-        "QLearning; with the extra contrib QRDQN, TQC, TRPO, ARS, CrossQ, RecurrentPPO, MaskablePPO.",
+        "native:VTraceAWR, QLearning; with the extra contrib QRDQN, TQC, TRPO, ARS, CrossQ, RecurrentPPO, MaskablePPO.",
         show_default="PPO",
     ),
 ]

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from rl_framework.agent.base_agent import trained_part
 from rl_framework.agent.continuation import Resumption
+from rl_framework.agent.environment_spec import read_spec
 from rl_framework.agent.imitation_learning_agent import ILAgent, Lessons
 from rl_framework.agent.network_export import exported_network
 from rl_framework.algorithms.base import make_config, train
@@ -23,7 +24,7 @@ from rl_framework.checkpoints.state_tree import read_state, write_state
 from rl_framework.core.policy import Policy
 from rl_framework.core.references import reference_to, resolve, with_references, without_references
 from rl_framework.core.seeding import restore_random_state
-from rl_framework.core.spaces import space_from_json, space_to_json
+from rl_framework.core.spaces import space_to_json
 from rl_framework.core.trees import Tree
 from rl_framework.envs.masks import mask_width
 from rl_framework.envs.source import open_environments
@@ -234,7 +235,7 @@ class EpisodeTrainerAgent(ILAgent):
             offline_parameters={**offline, **changes.get("offline_parameters", {})},
             recorded_timesteps=changes.get("recorded_timesteps", options["recorded_timesteps"]),
         )
-        agent._move_to(DetachedEnv(_read_spec(manifest)), agent.config)
+        agent._move_to(DetachedEnv(read_spec(manifest)), agent.config)
         agent.algorithm.load_state_dict(read_state(folder / TRAINING_STATE, "algorithm"))
         agent._timesteps = manifest.timesteps
         agent.environment_id = manifest.notes.get("environment_id")
@@ -266,14 +267,3 @@ def _check_offline(parameters: Mapping[str, Any], recorded_timesteps: Any) -> No
 def _left_out(defaults: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
     """What somebody has not chosen."""
     return {name: value for name, value in defaults.items() if name not in chosen}
-
-
-def _read_spec(manifest: Manifest) -> EnvSpec:
-    if manifest.observation_space is None or manifest.action_space is None:
-        raise CorruptArchiveError("The manifest tells no spaces.")
-    return EnvSpec(
-        n_envs=int(manifest.options["n_envs"]),
-        observation_space=space_from_json(manifest.observation_space),
-        action_space=space_from_json(manifest.action_space),
-        has_action_masks=bool(manifest.options["has_action_masks"]),
-    )

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from rl_framework.agent.base_agent import trained_part
 from rl_framework.agent.continuation import Resumption
+from rl_framework.agent.environment_spec import read_spec
 from rl_framework.agent.reinforcement_learning_agent import RLAgent
 from rl_framework.algorithms.base import Algorithm, make_config, train
 from rl_framework.algorithms.detached_env import DetachedEnv
@@ -20,10 +21,10 @@ from rl_framework.checkpoints.state_tree import read_state, write_state
 from rl_framework.core.policy import Policy
 from rl_framework.core.references import reference_to, resolve, with_references, without_references
 from rl_framework.core.seeding import restore_random_state
-from rl_framework.core.spaces import space_from_json, space_to_json
+from rl_framework.core.spaces import space_to_json
 from rl_framework.core.trees import Tree
 from rl_framework.envs.vector_env import EnvSpec, VectorEnv
-from rl_framework.errors import CorruptArchiveError, InvalidInputError
+from rl_framework.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from rl_framework.export.onnx import OnnxNetwork
@@ -162,7 +163,7 @@ class NativeAgent(RLAgent):
         saved = without_references(manifest.parameters, trust=trust)
         parameters = {**saved, **changes.get("algorithm_parameters", {})}
         agent = cls(resolve(manifest.algorithm, trust=trust), parameters)
-        agent._move_to(DetachedEnv(_read_spec(manifest)))
+        agent._move_to(DetachedEnv(read_spec(manifest)))
         agent.algorithm.load_state_dict(read_state(folder / TRAINING_STATE, "algorithm"))
         agent._timesteps = manifest.timesteps
         agent.environment_id = manifest.notes.get("environment_id")
@@ -192,14 +193,3 @@ def _check_algorithm(algorithm_class: Any) -> None:
             "algorithm_class must be a class that follows the Algorithm protocol, such as QLearning; "
             f"{algorithm_class!r} lacks {', '.join(missing) or 'nothing but is not a class'}."
         )
-
-
-def _read_spec(manifest: Manifest) -> EnvSpec:
-    if manifest.observation_space is None or manifest.action_space is None:
-        raise CorruptArchiveError("The manifest tells no spaces.")
-    return EnvSpec(
-        n_envs=int(manifest.options["n_envs"]),
-        observation_space=space_from_json(manifest.observation_space),
-        action_space=space_from_json(manifest.action_space),
-        has_action_masks=bool(manifest.options["has_action_masks"]),
-    )
