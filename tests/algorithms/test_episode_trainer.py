@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from rl_framework.algorithms.episode_replay import EpisodeRecord
 from rl_framework.algorithms.episode_trainer import EpisodeTrainer
 from rl_framework.algorithms.vtrace_awr_config import VTraceAWRConfig
 from rl_framework.errors import InvalidInputError
@@ -229,6 +230,34 @@ def test_rewards_are_learned_from_at_unit_size_whatever_their_own() -> None:
 
     for one, two in zip(learned(1.0), learned(1e4), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-9)
+
+
+def test_rewards_stay_as_they_are_where_that_is_wanted() -> None:
+    trainer = make_trainer(normalize_rewards=False, gamma=0.0, value_learning_rate=0.0)
+    for at in range(4):
+        trainer.add_episode(tell(5, at), rewards=50.0 * reward_of(tell(5, at)), terminated=True)
+    metrics = trainer.update().metrics
+    rewards = torch.cat([50.0 * reward_of(tell(5, at)) for at in range(4)]).double()
+    assert metrics["train/reward_size"] == 1.0
+    assert float(trainer.value_function.mean) == pytest.approx(float(rewards.mean()))
+
+
+def test_the_rewards_of_each_episode_count_once_in_whatever_order_they_come() -> None:
+    trainer = make_trainer(replay_updates=None)
+    sizes = []
+    for number, reward in ((7, 3.0), (2, 4.0)):
+        record = EpisodeRecord(
+            number=number,
+            episode=tell(5, number),
+            rewards=torch.full((5,), reward).double(),
+            terminated=True,
+            log_prob=None,
+            added_at=trainer.updates,
+            length=5,
+        )
+        trainer.replay.add(record)
+        sizes += [trainer.update().metrics["train/reward_size"] for _ in range(2)]
+    assert sizes == pytest.approx([3.0, 3.0, 12.5**0.5, 12.5**0.5])
 
 
 def test_actions_of_unknown_likelihood_count_as_the_models_own() -> None:

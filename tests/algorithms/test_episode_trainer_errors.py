@@ -165,3 +165,27 @@ def test_an_update_that_diverges_is_undone() -> None:
     assert all(math.isfinite(number) for number in trainer.update().metrics.values())
     rewards = torch.cat([reward_of(tell(length, at + more)) for more in (0, 1000) for at, length in enumerate(LENGTHS)])
     assert trainer._phases.rewards.size == pytest.approx(float(rewards.square().mean().sqrt()))
+
+
+def test_a_parameter_that_learns_for_the_first_time_in_an_update_that_diverges_is_put_back() -> None:
+    class Late(TinyModel):
+        def __init__(self) -> None:
+            super().__init__()
+            self.extra = nn.Parameter(torch.ones(2))
+            self.is_on = False
+
+        def told(self, *rest: Any) -> EpisodeScores:
+            loss = self.extra.sum() * math.nan if self.is_on and torch.is_grad_enabled() else None
+            return replace(super().told(*rest), loss=loss)
+
+    model = Late()
+    trainer = make_trainer(model)
+    add(trainer, LENGTHS)
+    trainer.update()
+    before = weights_of(trainer)
+    model.is_on = True
+    with pytest.raises(TrainingDivergedError):
+        trainer.update()
+    assert same(weights_of(trainer), before)
+    model.is_on = False
+    assert trainer.update().metrics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -108,6 +109,18 @@ class TestVerbs:
         assert learner.update().metrics
         assert (len(learner.replay), learner.updates) == (1, 1)
 
+    def test_on_policy_it_waits_for_an_episode_of_its_own_whatever_other_processes_have(self) -> None:
+        class BesideOthers(VTraceAWR):
+            def _can_learn(self, *, has_news: bool) -> bool:
+                return super()._can_learn(has_news=True)
+
+        learner = BesideOthers(CountingEnv([60]), config(replay_updates=1))
+        learned = []
+        for _ in range(4):
+            learner.collect()
+            learned.append(bool(learner.update().metrics))
+        assert learned == [False, True, True, False]
+
     def test_episodes_are_cut(self) -> None:
         learner = VTraceAWR(CountingEnv([50, 70]), config(max_episode_length=8))
         collected = learner.collect()
@@ -163,6 +176,20 @@ class TestNormalization:
         learner.collect()
         learner.update()
         assert self.statistics(learner)[0] == 10 * 5 + 5 * 9
+
+    def test_an_update_that_fails_leaves_them_alone(self) -> None:
+        learner = VTraceAWR(CountingEnv([4, 8]), config())
+        learner.collect()
+        weights = next(learner.network.parameters()).data
+        good = weights.clone()
+        weights.fill_(math.nan)
+        for _ in range(2):
+            with pytest.raises(InvalidInputError, match="is nan"):
+                learner.update()
+        assert self.statistics(learner) == (0.0, [0.0] * 3)
+        weights.copy_(good)
+        learner.update()
+        assert self.statistics(learner)[0] == 5 * 5 + 2 * 9
 
 
 class TestRecordings:

@@ -14,13 +14,13 @@ from rl_framework.cli.agent_experiment import AgentExperiment, AgentSettings, ag
 from rl_framework.cli.preset import preset_named
 from rl_framework.cli.tuning import as_json, check_names, chosen_space, search_space_of
 from rl_framework.errors import InvalidInputError
-from rl_framework.launch.config_files import read_mapping
+from rl_framework.launch.config_files import read_plain
 from rl_framework.launch.run_directory import RunDirectory
 from rl_framework.launch.search_space import SearchChoices, SearchRange, search_space_from_json
 from tests.cli.commands import fail, succeed, timesteps
 
 SPACES = sorted(file.name.removesuffix(".json") for file in (files("rl_framework.cli") / "search_spaces").iterdir())
-TUNED = ["a2c", "dqn", "native-a2c", "native-ppo", "ppo", "sac", "td3"]
+TUNED = ["a2c", "dqn", "native-a2c", "native-ppo", "native-vtraceawr", "ppo", "sac", "td3"]
 
 
 def test_there_are_search_spaces_for_the_algorithms_that_are_used_most() -> None:
@@ -68,7 +68,7 @@ def test_agents_are_tuned_by_processes_and_train_takes_the_best(tmp_path: Path) 
         "train", "--preset", study / "best.yaml", "-n", "64", "--output", tmp_path / "run", "--evaluate-episodes", "0"
     )
     settings = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert settings["parameters"]["horizon"] == read_mapping(study / "best.yaml")["parameters"]["horizon"]
+    assert settings["parameters"]["horizon"] == read_plain(study / "best.yaml")["parameters"]["horizon"]
     assert timesteps(tmp_path / "run") == 64
 
 
@@ -113,6 +113,10 @@ def test_tuples_survive_where_they_are_needed() -> None:
         ),
         (("CartPole-v1", "-n", "9", "-P", "gama=1"), "Unknown parameter of PPO: 'gama'"),
         (("CartPole-v1", "-n", "9", "-P", "gamma=1", "--search", "gamma=0,1"), "cannot be fixed by --parameter"),
+        (("CartPole-v1", "-n", "9", "-P", "seed=3"), "Say the seed by --seed"),
+        (("CartPole-v1", "-n", "9", "--search", "seed=1,2"), "Say the seed by --seed"),
+        (("CartPole-v1", "-n", "9", "--storage", "sqlite://"), "which do not see the database sqlite://"),
+        (("CartPole-v1", "-n", "9", "--time-limit", "0"), "time_limit lies above 0"),
         (("CartPole-v1", "-n", "9", "--search", "gamma"), "Expected --search name=range"),
         (("CartPole-v1", "-n", "9", "--search", "gamma=2..1"), "low < high"),
         (("CartPole-v1", "-n", "9", "-a", "TRPO"), "There is nothing to tune"),

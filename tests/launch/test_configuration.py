@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from rl_framework.errors import InvalidInputError, MissingArchiveError, UnknownOptionError
+from rl_framework.errors import ArchiveError, InvalidInputError, MissingArchiveError, UnknownOptionError
 from rl_framework.launch import tunable
 from rl_framework.launch.config_fields import config_fields, described_attributes, names_within, nested_tree
-from rl_framework.launch.config_files import dump_yaml, read_mapping, sample_yaml, write_text
+from rl_framework.launch.config_files import dump_yaml, read_mapping, read_plain, sample_yaml, write_text
 from rl_framework.launch.configuration import build_config, config_tree, tree_of_texts
 
 
@@ -84,7 +84,7 @@ def test_docstrings_describe_fields() -> None:
 def test_a_sample_is_the_defaults(tmp_path: Path) -> None:
     file = tmp_path / "sample.yaml"
     write_text(file, sample_yaml(Config))
-    assert build_config(Config, read_mapping(file)) == Config()
+    assert build_config(Config, read_mapping(file, Config)) == Config()
     text = file.read_text()
     assert text.startswith("# What a test can be told.\n# How many. (int)\nsteps: 10\n")
     assert "  # Its name. (str)\n  kind: adam\n" in text
@@ -96,9 +96,9 @@ def test_what_must_be_said_is_commented_out_in_a_sample(tmp_path: Path) -> None:
     file = tmp_path / "sample.yaml"
     write_text(file, sample_yaml(Needy))
     with pytest.raises(InvalidInputError, match="need a value: steps"):
-        build_config(Needy, read_mapping(file))
+        build_config(Needy, read_mapping(file, Needy))
     write_text(file, sample_yaml(Needy).replace("# steps:", "steps: 3"))
-    assert build_config(Needy, read_mapping(file)) == Needy(steps=3)
+    assert build_config(Needy, read_mapping(file, Needy)) == Needy(steps=3)
 
 
 @pytest.mark.parametrize("suffix", [".yaml", ".yml", ".json"])
@@ -106,7 +106,9 @@ def test_files_are_yaml_or_json_and_may_have_names_with_dots(suffix: str, tmp_pa
     file = tmp_path / f"config{suffix}"
     tree = {"steps": 3, "optimizer.rate": 0.25, "optimizer": {"kind": "sgd"}}
     file.write_text(json.dumps(tree) if suffix == ".json" else dump_yaml(tree))
-    assert build_config(Config, read_mapping(file)) == Config(steps=3, optimizer=Optimizer(rate=0.25, kind="sgd"))
+    assert build_config(Config, read_mapping(file, Config)) == Config(
+        steps=3, optimizer=Optimizer(rate=0.25, kind="sgd")
+    )
 
 
 @pytest.mark.parametrize(
@@ -124,17 +126,23 @@ def test_files_are_yaml_or_json_and_may_have_names_with_dots(suffix: str, tmp_pa
 def test_a_file_that_cannot_be_used_is_told(name: str, text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(InvalidInputError, match=message):
-        read_mapping(tmp_path / name)
+        read_mapping(tmp_path / name, Config)
+
+
+def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ArchiveError, match="Cannot write"):
+        write_text(tmp_path / "file" / "config.yaml", "")
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(MissingArchiveError, match=r"nothing\.yaml cannot be read"):
-        read_mapping(tmp_path / "nothing.yaml")
+        read_mapping(tmp_path / "nothing.yaml", Config)
 
 
 def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty.yaml").write_text("# nothing\n")
-    assert build_config(Config, read_mapping(tmp_path / "empty.yaml")) == Config()
+    assert build_config(Config, read_mapping(tmp_path / "empty.yaml", Config)) == Config()
 
 
 def test_a_field_that_does_not_exist_is_told_before_its_value_is_read() -> None:
@@ -145,6 +153,21 @@ def test_a_field_that_does_not_exist_is_told_before_its_value_is_read() -> None:
 def test_names_with_dots_are_nested() -> None:
     assert nested_tree({"a.b.c": 1, "a.d": 2, "e": {"f.g": 3}}) == {"a": {"b": {"c": 1}, "d": 2}, "e": {"f": {"g": 3}}}
     assert names_within({"a": {"b": 1}, "c": None}, ["a.b", "a.d", "c", "c.e", "x"]) == {"a.b", "c"}
+
+
+@dataclass(frozen=True)
+class Weighted:
+    weights: dict[str, float] = field(default_factory=dict)
+    optimizer: Optimizer = Optimizer()
+
+
+def test_the_keys_of_a_mapping_may_have_dots_of_their_own(tmp_path: Path) -> None:
+    config = Weighted({"layer.0": 1.0, "layer.1": 2.0})
+    write_text(tmp_path / "config.yaml", dump_yaml(config_tree(config)))
+    assert build_config(Weighted, read_mapping(tmp_path / "config.yaml", Weighted)) == config
+    assert build_config(Weighted, read_plain(tmp_path / "config.yaml")) == config
+    line = tree_of_texts(Weighted, {"weights": "{'a.b': 3}"})
+    assert line == {"weights": {"a.b": 3.0}}
 
 
 def test_the_tree_of_a_configuration_is_the_configuration() -> None:

@@ -88,11 +88,13 @@ def test_another_primary_statistic_counts(tmp_path: Path) -> None:
 def test_a_folder_with_a_run_is_refused_unless_it_may_be_replaced(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     run_in(tmp_path, report_twice)
+    (tmp_path / "agent").mkdir()
     with pytest.raises(InvalidInputError, match="holds a run already"):
         run_in(tmp_path, report_twice)
     assert run_in(tmp_path, lambda config, run: 7.0, overwrite=True) == 7.0
     assert LocalConnector(tmp_path / "reports").read_values() == {}
     assert (tmp_path / "notes.txt").exists()
+    assert not (tmp_path / "agent").exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no locks on folders there")

@@ -82,7 +82,7 @@ def test_a_line_says_a_space(text: str, space: SearchSpace) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["1..", "..2", "a..b", "2..1", "0..1:log", "1..2:lag", "1..2:log=no", "1,1", "1..2..3"]
+    "text", ["1..", "..2", "a..b", "2..1", "0..1:log", "1..2:lag", "1..2:log=no", "0..1:step=x", "1,1", "1..2..3"]
 )
 def test_a_line_that_says_none_is_told(text: str) -> None:
     with pytest.raises(InvalidInputError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import queue
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -33,6 +34,7 @@ from rl_framework.launch.tuning.rungs import RUNGS_PER_RUN, comparison_step, run
 from rl_framework.launch.tuning.settings import TuningSettings
 from rl_framework.launch.tuning.supervisor import Supervisor
 from rl_framework.launch.tuning.tune import tune, write_best
+from rl_framework.launch.tuning.worker_handle import Message, TrialWorker
 
 
 @dataclasses.dataclass
@@ -260,6 +262,7 @@ def test_a_database_that_cannot_be_opened_is_told_without_the_password(url: str,
 
 def test_passwords_are_not_shown() -> None:
     assert without_password("postgresql://me:s3cr:t@host/base") == "postgresql://me:***@host/base"
+    assert without_password("at mysql://me:s/3@host/base: no") == "at mysql://me:***@host/base: no"
     assert without_password("sqlite:////a/b.db") == "sqlite:////a/b.db"
 
 
@@ -271,6 +274,37 @@ def test_workers_that_cannot_begin_end_the_study_with_their_last_words(tmp_path:
         tune(Formula(command=("no-such-program",)), settings_in(tmp_path), lambda line: None)
 
 
+LAST_COMBINATION = """
+import json, optuna, os, sys
+settings = json.loads(sys.stdin.readline())["settings"]
+study = optuna.load_study(study_name=None, storage="sqlite:///" + settings["output"] + "/study.db")
+trial = study.ask()
+trial.suggest_categorical("x", [1.0])
+print(json.dumps({"ready": True}), json.dumps({"started": trial.number}), sep="\\n", flush=True)
+os._exit(3)
+"""
+
+
+def test_the_worker_of_the_last_combination_may_die(tmp_path: Path) -> None:
+    experiment = Formula(space={"x": SearchChoices((1.0,))}, command=(sys.executable, "-c", LAST_COMBINATION))
+    lines: list[str] = []
+    with pytest.raises(RLFrameworkError, match="No trial was complete"):
+        tune(experiment, settings_in(tmp_path, sampler="exhaustive", retries=0), lines.append)
+    assert "Trial 0: its process ended with exit code 3" in lines
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no groups of processes there")
+def test_what_a_dead_worker_started_ends_with_it(tmp_path: Path) -> None:
+    command = ("sh", "-c", "sleep 60 & exit 3")
+    messages: queue.Queue[Message] = queue.Queue()
+    worker = TrialWorker(command, {}, log=tmp_path / "log", messages=messages, threads=1)
+    assert messages.get(timeout=30).content == {"gone": 3}
+    worker.end(5.0)
+    # The child has the worker's output, whose end its reader sees only once both are gone.
+    worker._reader.join(10.0)
+    assert not worker._reader.is_alive()
+
+
 def test_the_output_of_a_study_is_a_folder_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InvalidInputError, match="is a folder"):
@@ -279,11 +313,22 @@ def test_the_output_of_a_study_is_a_folder_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "run" / "config.yaml").touch()
     with pytest.raises(InvalidInputError, match="holds a run already"):
         tune(Formula(), settings_in(tmp_path / "run"), lambda line: None)
+    (tmp_path / "other" / "trials").mkdir(parents=True)
+    with pytest.raises(InvalidInputError, match="holds the trials of another study"):
+        tune(Formula(), settings_in(tmp_path / "other"), lambda line: None)
 
 
 @pytest.mark.parametrize(
     "given",
-    [{"n_trials": 0}, {"workers": 0}, {"worst_weight": 1.5}, {"heartbeat": 0}, {"sampler": "x"}, {"pruner": "x"}],
+    [
+        {"n_trials": 0},
+        {"workers": 0},
+        {"worst_weight": 1.5},
+        {"time_limit": 0.0},
+        {"heartbeat": 0},
+        {"sampler": "x"},
+        {"pruner": "x"},
+    ],
 )
 def test_settings_check_themselves_and_travel(given: dict[str, Any], tmp_path: Path) -> None:
     settings = settings_in(tmp_path, storage="sqlite://", workers=3)

@@ -58,7 +58,7 @@ def test_a_study_finds_a_configuration_that_train_takes_and_goes_on(tmp_path: Pa
 
     best = max(trials, key=lambda trial: trial.value or 0.0)
     assert f"The best is trial {best.number}" in printed
-    config = build_config(Config, read_mapping(tmp_path / "study" / "best.yaml"))
+    config = build_config(Config, read_mapping(tmp_path / "study" / "best.yaml", Config))
     assert (config.x, config.shape.width, config.shape.kind, config.seed) == (*best.params.values(), "square", 0)
     first_run = RunDirectory(tmp_path / "study" / "trials" / "00000" / "seed_1")
     assert build_config(Config, first_run.read_config()).seed == 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from rl_framework.nn.normalization import RunningNormalization
@@ -40,3 +41,18 @@ def test_only_update_changes_the_statistics_and_the_state_carries_them() -> None
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
     copy.load_state_dict(before)
     assert torch.equal(copy(VALUES), module(VALUES))
+
+
+@pytest.mark.parametrize("n_others", [0, 7])
+def test_processes_come_to_the_statistics_of_all_their_values(n_others: int) -> None:
+    first, own, others = torch.randn(5, 3), torch.randn(11, 3) * 2.0 + 1.0, torch.randn(n_others, 3) - 4.0
+    whole, ours, theirs = RunningNormalization((3,)), RunningNormalization((3,)), RunningNormalization((3,))
+    for statistics in (whole, ours, theirs):
+        statistics.update(first)
+    distances = others.double() - theirs.mean
+    told = torch.stack([torch.full((3,), float(n_others)), distances.sum(0), distances.square().sum(0)])
+    ours.update(own, lambda numbers: numbers + told)
+    whole.update(torch.cat([own, others]))
+    assert float(ours.count) == 5 + 11 + n_others
+    torch.testing.assert_close(ours.mean, whole.mean)
+    torch.testing.assert_close(ours.variance, whole.variance)

@@ -41,11 +41,11 @@ class Occasion:
 
     Attributes:
         progress: Share of the run that is done, from 0 to 1.
-        is_first: Whether it is the first of all.
+        updates: Number of updates so far: episodes that were added since the latest of them are news.
     """
 
     progress: float
-    is_first: bool
+    updates: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,8 +87,8 @@ class EpisodePhases:
         self._measure(records)
         pieces = cut_pieces(self._scorer, records, config.minibatch_timesteps)
         before = self._score(pieces)
-        self._count_rewards(pieces, before)
-        warmup = config.value_warmup_epochs if occasion.is_first else 0
+        self._count_rewards(pieces, before, occasion.updates)
+        warmup = 0 if occasion.updates else config.value_warmup_epochs
         self._fit_values(before, max(warmup, config.value_epochs_before))
         lessons = self._lessons(pieces, before, occasion.progress)
         learned = self._fit_policy(lessons)
@@ -111,6 +111,11 @@ class EpisodePhases:
         entropy = state["first_entropy"]
         self.first_entropy = None if entropy is None else entropy.to(self.policy_fit.controller.coefficient.device)
 
+    @property
+    def reward_size(self) -> float:
+        """What rewards are divided by."""
+        return self.rewards.size if self.config.normalize_rewards else 1.0
+
     # Frozen encodings
 
     @property
@@ -132,14 +137,12 @@ class EpisodePhases:
     def _fit_values(self, table: EpisodeTable, n_epochs: int) -> Tensor:
         width = max(self.config.value_hidden_sizes, default=1)
         with threads_for(self.config.value_minibatch_size * width):
-            return self.value_fit.run(table, n_epochs, self.rewards.size)
+            return self.value_fit.run(table, n_epochs, self.reward_size)
 
-    def _count_rewards(self, pieces: Sequence[Piece], table: EpisodeTable) -> None:
+    def _count_rewards(self, pieces: Sequence[Piece], table: EpisodeTable, updates: int) -> None:
         """Take the raw rewards of steps that count into the statistics, once for each episode."""
-        n_counted = self.rewards.n_episodes
-        fresh = torch.cat([torch.full((piece.length,), piece.record.number >= n_counted) for piece in pieces])
+        fresh = torch.cat([torch.full((piece.length,), piece.record.added_at == updates) for piece in pieces])
         self.rewards.add(table.rewards[fresh.to(table.rewards.device)[table.packed.steps]])
-        self.rewards.n_episodes = pieces[-1].record.number + 1
         self.rewards.gather(self.processes)
 
     # The policy step
@@ -147,7 +150,7 @@ class EpisodePhases:
     def _lessons(self, pieces: Sequence[Piece], table: EpisodeTable, progress: float) -> Lessons:
         """What each step was worth, and how much its action is to count."""
         value_function = self.value_fit.value_function
-        worth = table.targets(value_function, self.config, self.rewards.size)
+        worth = table.targets(value_function, self.config, self.reward_size)
         if self.first_entropy is None:
             totals = self.processes.sum(moments(table.entropies()))
             self.first_entropy = mean_and_deviation(totals)[0]

@@ -21,13 +21,9 @@ class EpisodeRewardScale:
 
     Args:
         device: Where processes meet.
-
-    Attributes:
-        n_episodes: Number of episodes whose rewards it has seen, which is the number of the next one.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.n_episodes = 0
         self._device = device
         self._known = torch.zeros(3, dtype=torch.float64)
         self._added = torch.zeros(3, dtype=torch.float64)
@@ -49,9 +45,8 @@ class EpisodeRewardScale:
 
     def state_dict(self) -> dict[str, Any]:
         """Counts and sums: those of all processes, and this one's since the last call of `gather`."""
-        return {"known": self._known.clone(), "added": self._added.clone(), "n_episodes": self.n_episodes}
+        return {"known": self._known.clone(), "added": self._added.clone()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self._known, self._added = state["known"].clone(), state["added"].clone()
-        self.n_episodes = state["n_episodes"]

@@ -166,7 +166,8 @@ class EpisodeTrainer:
         for name, optimizer in self._optimizers():
             set_learning_rate(optimizer, self.config.at(name, self.progress))
         with self._undone_on_error():
-            occasion = Occasion(progress=self.progress, is_first=self.updates == 0)
+            self._prepare_update()
+            occasion = Occasion(progress=self.progress, updates=self.updates)
             with isolated_randomness(int(torch.randint(2**31, (), generator=self.generator))):
                 shares = self._phases.learn(list(self.replay), occasion)
             metrics = means_over(self.processes, {**shares, **self._kept()}, self.device)
@@ -226,6 +227,9 @@ class EpisodeTrainer:
             setattr(self, name, state["counters"][name])
 
     # Parts
+
+    def _prepare_update(self) -> None:
+        """For subclasses: what comes before the model looks at the episodes, and is undone if the update fails."""
 
     def _make_value_function(self, like: nn.Parameter) -> ScaledValue:
         """Where and with the numbers with which the model computes; in single precision at least."""
@@ -310,7 +314,7 @@ class EpisodeTrainer:
         phases = self._phases
         return {
             "train/kl_coefficient": float(phases.policy_fit.controller.coefficient),
-            "train/reward_size": phases.rewards.size,
+            "train/reward_size": phases.reward_size,
             "train/learning_rate": self.config.at("learning_rate", self.progress),
             "train/updates": float(self.updates),
         }

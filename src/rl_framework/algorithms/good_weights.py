@@ -17,7 +17,7 @@ class GoodWeights:
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         self._model = model
         self._optimizer = optimizer
-        self._had_state = bool(optimizer.state)
+        self._known = set(optimizer.state)
         originals = [tensor.detach() for tensor in self._tensors()]
         self._copies = [torch.empty_like(tensor) for tensor in originals]
         torch._foreach_copy_(self._copies, originals)
@@ -25,8 +25,8 @@ class GoodWeights:
     @torch.no_grad()
     def put_back(self) -> None:
         """Undo the update."""
-        if not self._had_state:
-            self._optimizer.state.clear()
+        for parameter in set(self._optimizer.state) - self._known:
+            del self._optimizer.state[parameter]
         for tensor, good in zip(self._tensors(), self._copies, strict=True):
             tensor.copy_(good)
 

@@ -31,5 +31,5 @@ def cut_gradients(parameters: Iterable[nn.Parameter], limit: float | None) -> Te
         return torch.zeros(())
     length: Tensor = torch.stack(torch._foreach_norm(gradients)).norm()
     if limit is not None:
-        torch._foreach_mul_(gradients, (limit / (length + EPSILON)).clamp(max=1.0))
+        torch._foreach_mul_(gradients, (limit / (length + EPSILON)).clamp_(max=1.0))
     return length

@@ -14,6 +14,7 @@ from torch import Tensor
 from rl_framework.algorithms.base import CollectReport, UpdateReport
 from rl_framework.algorithms.capturable_optimizers import load_plain_state, plain_state, set_learning_rate
 from rl_framework.algorithms.good_weights import GoodWeights
+from rl_framework.algorithms.gradients import cut_gradients
 from rl_framework.algorithms.on_policy_config import OnPolicyConfig, optimizer_class
 from rl_framework.algorithms.reward_scale import RewardScale
 from rl_framework.algorithms.threads import threads_for
@@ -36,7 +37,6 @@ Metrics = Mapping[str, "Tensor | float"]
 
 
 ADAM_DEFAULTS = {"eps": 1e-5}
-LENGTH_EPSILON = 1e-6
 
 
 class OnPolicyAlgorithm(ABC):
@@ -235,23 +235,9 @@ class OnPolicyAlgorithm(ABC):
         Returns:
             Length of the gradients before they were cut.
         """
-        norm = self.cut_gradients()
+        norm = cut_gradients(self._parameters, self.config.max_gradient_norm)
         self.optimizer.step()
         return norm
-
-    def forget_gradients(self) -> None:
-        """Have no gradients; what `Optimizer.zero_grad` does, at a tenth of its time."""
-        for parameter in self._parameters:
-            parameter.grad = None
-
-    def cut_gradients(self) -> Tensor:
-        """Cut the gradients to their greatest length, and give the length that they had."""
-        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
-        length: Tensor = torch.stack(torch._foreach_norm(gradients)).norm()
-        limit = self.config.max_gradient_norm
-        if limit is not None:
-            torch._foreach_mul_(gradients, (limit / (length + LENGTH_EPSILON)).clamp_(max=1.0))
-        return length
 
     def _make_model(self, env: VectorEnv | TensorEnv) -> Model:
         spec, config = env.spec, self.config

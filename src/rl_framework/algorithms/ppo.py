@@ -23,6 +23,7 @@ from rl_framework.algorithms.base import UpdateReport
 from rl_framework.algorithms.capturable_optimizers import make_capturable
 from rl_framework.algorithms.compiled_model import CompiledModel
 from rl_framework.algorithms.cuda_graphs import CudaGraphBackend, GraphBackend
+from rl_framework.algorithms.gradients import cut_gradients, forget_gradients
 from rl_framework.algorithms.learner_graphs import LearnerGraphs
 from rl_framework.algorithms.on_policy import Metrics, OnPolicyAlgorithm
 from rl_framework.algorithms.parallel_gradients import ParallelGradients
@@ -247,7 +248,7 @@ class PPO(OnPolicyAlgorithm):
     def _cut_gradients(self, batch: Rollout, weights: _Weights) -> tuple[Tensor, Gradients]:
         """Statistics of a batch, the gradient's length among them, and the gradients, cut to their greatest length."""
         standard = _standard(batch.extras["advantages"]) if self.config.normalize_advantages == "minibatch" else None
-        self.forget_gradients()
+        forget_gradients(self._parameters)
         total = batch.n_transitions
         parts = list(batch.parts(self._part_size(total)))
 
@@ -259,7 +260,8 @@ class PPO(OnPolicyAlgorithm):
             return found * share
 
         statistics = self._gradients.add_up(find, parts)
-        statistics = torch.cat([statistics, self.cut_gradients().reshape(1)])
+        length = cut_gradients(self._parameters, self.config.max_gradient_norm)
+        statistics = torch.cat([statistics, length.reshape(1)])
         return statistics, [parameter.grad for parameter in self._parameters]
 
     def _step_optimizer(self, gradients: Gradients) -> None:

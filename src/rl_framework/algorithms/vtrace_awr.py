@@ -5,7 +5,7 @@ What is learned, and from which papers, is in `episode_trainer`; here a policy a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -147,11 +147,10 @@ class VTraceAWR(EpisodeTrainer):
         """
         if self._target:
             self.progress = min(1.0, self._taken / self._target)
-        news = [record.episode for record in self.replay if record.added_at == self.updates]
+        self.replay.forget(self.updates)
         has_acted, self._has_acted = self._has_acted, False
-        if has_acted and not self._can_learn(has_news=bool(news)):
+        if has_acted and not self._can_learn(has_news=bool(self._news())):
             return UpdateReport()
-        self._update_normalization(news)
         return super().update()
 
     # State
@@ -178,15 +177,22 @@ class VTraceAWR(EpisodeTrainer):
         """Whether some process has an episode that no update has seen, and each has one to learn from."""
         return self.processes.largest(not self.replay) == 0.0 and self.processes.largest(has_news) > 0.0
 
-    def _update_normalization(self, episodes: Sequence[EpisodeTensors]) -> None:
+    def _news(self) -> list[EpisodeTensors]:
+        """The episodes that no update has seen."""
+        return [record.episode for record in self.replay if record.added_at == self.updates]
+
+    def _prepare_update(self) -> None:
         """Take what was observed into the network's statistics: while it acts, and while it learns, they rest."""
         encoder = getattr(self.network, "encoder", None)
         if not isinstance(encoder, ObservationEncoder) or not encoder.is_normalized:
             return
-        if episodes:
-            seen = (episode.observations for episode in episodes)
-            encoder.update_normalization(map_tree(lambda *parts: torch.cat(parts), *seen))
-        self.processes.share_weights(list(encoder.buffers()))
+        seen = [episode.observations for episode in self._news()]
+        total = None if self.processes.count == 1 else self.processes.sum
+        if seen:
+            encoder.update_normalization(map_tree(lambda *parts: torch.cat(parts), *seen), total)
+        elif total is not None:
+            kept = next(iter(self.replay)).episode
+            encoder.update_normalization(map_tree(lambda leaf: leaf[:0], kept.observations), total)
 
 
 class TensorEpisodes:

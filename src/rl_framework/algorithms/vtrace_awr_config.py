@@ -16,7 +16,14 @@ from rl_framework.nn.sizes import as_sizes
 SCHEDULES = ("learning_rate", "value_learning_rate", "entropy_coefficient", "entropy_share")
 COUNTS = ("steps_per_update", "epochs", "value_minibatch_size")
 COUNTS_FROM_0 = ("value_warmup_epochs", "value_epochs_before", "value_epochs_after")
-OPTIONAL_COUNTS = ("max_episode_length", "replay_updates", "replay_timesteps", "replay_episodes", "minibatch_timesteps")
+OPTIONAL_COUNTS = (
+    "max_episode_length",
+    "replay_updates",
+    "replay_timesteps",
+    "replay_episodes",
+    "minibatch_timesteps",
+    "burn_in",
+)
 SHARES = ("gamma", "trace_lambda")
 NOT_NEGATIVE = ("weight_decay", "value_weight_decay", "value_coefficient", "model_loss_coefficient", "kl_adaptation")
 POSITIVE = ("rho_bar", "c_bar", "temperature", "advantage_clip", "kl_target", "kl_coefficient", "max_kl_coefficient")
@@ -71,6 +78,8 @@ class VTraceAWRConfig:
         model: A class of one's own derived from `Model`, made by `model(observation_space, action_space,
             **model_parameters)`; None for `EpisodePolicy`.
         model_parameters: See `model`.
+        burn_in: From how many steps before a piece of a long episode `VTraceAWR` rebuilds the memory of an LSTM or GRU;
+            None for all of them, which takes time that grows with the square of the length.
         device: Where `VTraceAWR` makes its model: `cpu`, `cuda`, `cuda:<number>`, or `auto` for CUDA where there is
             one. `EpisodeTrainer` works where the model is that it is given.
         seed: From which initial weights, samples and orders are derived; None for one from the operating system.
@@ -114,6 +123,7 @@ class VTraceAWRConfig:
     network: EpisodePolicyConfig | Mapping[str, Any] | None = None
     model: type[Model] | None = None
     model_parameters: Mapping[str, Any] = field(default_factory=dict)
+    burn_in: int | None = None
     device: str = "auto"
     seed: int | None = None
 
@@ -142,7 +152,7 @@ class VTraceAWRConfig:
 
     def _check_numbers(self) -> None:
         for name in (*COUNTS, *COUNTS_FROM_0, *OPTIONAL_COUNTS):
-            value, least = getattr(self, name), 0 if name in COUNTS_FROM_0 else 1
+            value, least = getattr(self, name), 0 if name in (*COUNTS_FROM_0, "burn_in") else 1
             if not (type(value) is int and value >= least) and not (value is None and name in OPTIONAL_COUNTS):
                 raise InvalidInputError(f"{name} of VTraceAWR must be a whole number from {least}, got {value!r}.")
         for name in SHARES:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ast
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from rl_framework.errors import InvalidInputError
+from rl_framework.launch.value_types import parse_literal
 
 
 def parse_parameters(pairs: Sequence[str]) -> dict[str, Any]:
@@ -23,19 +22,4 @@ def _parse_pair(pair: str) -> tuple[str, Any]:
     name, equals, text = pair.partition("=")
     if not equals or not name.strip():
         raise InvalidInputError(f"Expected --parameter name=value, such as --parameter gamma=0.98; got {pair!r}.")
-    return name.strip(), parse_value(text.strip())
-
-
-def parse_value(text: str) -> Any:
-    """A value as Python or JSON writes it (`0.98`, `True`, `null`, `[64, 64]`, `(1, "episode")`), else the text."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return _parse_json(text)
-
-
-def _parse_json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+    return name.strip(), parse_literal(text)

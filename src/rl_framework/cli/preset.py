@@ -63,7 +63,7 @@ def preset_named(name: str) -> Preset:
 
 
 def _preset_in(file: Path) -> Preset:
-    return build_config(Preset, {"name": str(file), "source": str(file)}, read_mapping(file))
+    return build_config(Preset, {"name": str(file), "source": str(file)}, read_mapping(file, Preset))
 
 
 def _folder() -> Any:

@@ -19,7 +19,6 @@ from rl_framework.errors import InvalidInputError, UnknownOptionError
 from rl_framework.launch.command_group import command_with
 from rl_framework.launch.search_space import SearchSpace, parse_search_space, search_space_from_json
 from rl_framework.launch.tuning.options import tuning_options, tuning_settings
-from rl_framework.launch.value_types import merged
 
 Search = Annotated[
     list[str] | None,
@@ -63,6 +62,7 @@ Copies = Annotated[
     ),
 ]
 NOT_TUNED = "none"
+SEED = "seed"
 
 
 def tune(
@@ -102,9 +102,9 @@ def tune(
     base = training_basis(preset, environment, algorithm, total_timesteps)
     defaults = search_space_of(base.algorithm)
     fixed = parse_parameters(parameter or ())
-    own = {"parameters": merged(base.parameters, as_json(base.algorithm, fixed))}
+    usual = defaults.get("parameters", {}) if preset is None else base.parameters
     space = chosen_space(defaults.get("space", {}), fixed, search or ())
-    tree = {
+    tree: dict[str, Any] = {
         "environment": base.environment,
         "algorithm": base.algorithm,
         "total_timesteps": base.total_timesteps,
@@ -114,7 +114,7 @@ def tune(
         "evaluate_episodes": evaluate_episodes,
         "deterministic": deterministic,
         "seed": seed or 0,
-        **merged({"parameters": defaults.get("parameters", {}) if preset is None else {}}, own),
+        "parameters": {**usual, **as_json(base.algorithm, fixed)},
     }
     check_names(base, tree["parameters"], space)
     experiment = AgentExperiment(tree, {PREFIX + name: each for name, each in space.items()})
@@ -151,9 +151,11 @@ def chosen_space(
     """What is tuned: the defaults, without what is fixed, and what the line says in their place.
 
     Raises:
-        InvalidInputError: A text is not `name=range`, or a parameter is both fixed and searched.
+        InvalidInputError: A text is not `name=range`, a parameter is both fixed and searched, or it is the seed.
     """
     asked = dict(map(_split, search))
+    if SEED in {*asked, *fixed}:
+        raise InvalidInputError("Say the seed by --seed: each run of a trial has it, or a number after it.")
     both = sorted(set(asked) & set(fixed))
     if both:
         raise InvalidInputError(f"{', '.join(both)} cannot be fixed by --parameter and searched by --search at once.")

@@ -57,9 +57,9 @@ def script_application(script: Script[Any]) -> typer.Typer:
 
 
 def default_output() -> Path:
-    """A folder below `runs` that is named after the script and the time."""
+    """A folder below `runs` that is named after the script and the time, so finely that runs begun together differ."""
     script = script_path()
-    moment = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
+    moment = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S-%f")
     return Path("runs", f"{'run' if script is None else script.stem}-{moment}")
 
 
@@ -87,7 +87,7 @@ def _train(
             raise InvalidInputError("--resume goes on with the configuration in the folder; leave out everything else.")
         _go_on(script, RunDirectory(resume))
         return
-    file = {} if config is None else read_mapping(config)
+    file = {} if config is None else read_mapping(config, script.config_class)
     whole = build_config(script.config_class, file, tree_of_texts(script.config_class, texts))
     _execute(script, whole, Start(directory=RunDirectory(output or default_output()), overwrite=overwrite))
 
@@ -144,7 +144,7 @@ def _argument(item: ConfigField) -> str:
     return f"field_{item.name.replace('.', '__')}"
 
 
-def _shown_default(item: ConfigField) -> str | bool:
+def _shown_default(item: ConfigField) -> str:
     if item.default is dataclasses.MISSING:
         return "needed"
     return str(to_plain(item.default)) if item.default is not None else "none"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin
 
@@ -59,8 +59,13 @@ def nested_config(kind: Any) -> type | None:
     return found[0] if len(found) == 1 and not rest else None
 
 
-def nested_tree(values: Mapping[str, Any]) -> dict[str, Any]:
+def nested_tree(values: Mapping[str, Any], leaves: Container[str] = (), prefix: str = "") -> dict[str, Any]:
     """Names with dots as mappings in mappings: `{"a.b": 1}` becomes `{"a": {"b": 1}}`.
+
+    Args:
+        values: Values by name.
+        leaves: Names of fields whose values stay as they are: the dots in the keys of a mapping there are its own.
+        prefix: What the names are to be thought of behind.
 
     Raises:
         InvalidInputError: A name is given twice, or as a value and as a mapping.
@@ -73,7 +78,7 @@ def nested_tree(values: Mapping[str, Any]) -> dict[str, Any]:
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
                 raise InvalidInputError(f"{name} cannot be set beside {parent}, which has a value of its own.")
-        inner = nested_tree(value) if isinstance(value, Mapping) else value
+        inner = _nested_value(value, leaves, f"{prefix}{name}")
         if isinstance(place.get(last), dict) and isinstance(inner, dict):
             place[last] |= inner
         elif last in place:
@@ -117,6 +122,12 @@ def _walk(config_class: type, prefix: str, instance: Any, *, absent: bool = Fals
 
 def _default_of(item: dataclasses.Field[Any], instance: Any) -> Any:
     return default_of(item) if instance is dataclasses.MISSING else getattr(instance, item.name)
+
+
+def _nested_value(value: Any, leaves: Container[str], name: str) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return dict(value) if name in leaves else nested_tree(value, leaves, f"{name}.")
 
 
 def _reaches(tree: Any, path: list[str]) -> bool:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from textwrap import indent
 from types import ModuleType
@@ -21,8 +22,18 @@ STEP = "  "
 SUFFIXES = (*YAML_SUFFIXES, ".json")
 
 
-def read_mapping(path: Path) -> dict[str, Any]:
-    """The names and values in a file; names with dots become mappings in mappings.
+def read_mapping(path: Path, config_class: type) -> dict[str, Any]:
+    """What a file says of a configuration; names with dots become mappings in mappings.
+
+    Raises:
+        InvalidInputError: As for `read_plain`, or a name is given twice.
+        RLFrameworkError: As for `read_plain`.
+    """
+    return nested_tree(read_plain(path), {each.name for each in config_fields(config_class)})
+
+
+def read_plain(path: Path) -> dict[str, Any]:
+    """The names and values in a file, as they stand there.
 
     Raises:
         MissingArchiveError: There is no such file.
@@ -40,7 +51,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     )
     if not isinstance(value, Mapping):
         raise InvalidInputError(f"{path} holds {type(value).__name__}, expected names and values.")
-    return nested_tree(value)
+    return dict(value)
 
 
 def dump_yaml(value: Any) -> str:
@@ -79,7 +90,8 @@ def write_text(path: Path, text: str) -> None:
     except OSError as error:
         raise ArchiveError(f"Cannot write {path}: {error}") from error
     finally:
-        staging.unlink(missing_ok=True)
+        with suppress(OSError):
+            staging.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -34,7 +34,8 @@ def tree_of_texts(config_class: type, texts: Mapping[str, str]) -> dict[str, Any
     for name in texts:
         if name not in known:
             raise UnknownOptionError.of(f"field of {config_class.__name__}", name, known)
-    return nested_tree({name: to_plain(from_text(known[name].kind, text, name)) for name, text in texts.items()})
+    values = {name: to_plain(from_text(known[name].kind, text, name)) for name, text in texts.items()}
+    return nested_tree(values, known)
 
 
 def config_tree(config: Any) -> dict[str, Any]:

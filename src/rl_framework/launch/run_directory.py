@@ -5,6 +5,7 @@ config.yaml      the whole configuration
 versions.json    Python, the machine, the libraries and the commit, of each start
 reports/         everything reported, as JSON lines
 checkpoints/     step_...: the agent, or whatever the script saves
+agent/           the agent, where the script saves one in the end
 result.json      the score, once it has ended
 ```
 """
@@ -22,7 +23,7 @@ from typing import Any
 
 from rl_framework.checkpoints.file_system import FolderLock
 from rl_framework.errors import ArchiveError, CorruptArchiveError, InvalidInputError, MissingArchiveError
-from rl_framework.launch.config_files import dump_yaml, read_mapping, write_json, write_text
+from rl_framework.launch.config_files import dump_yaml, read_plain, write_json, write_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,11 @@ class RunDirectory:
     def checkpoints(self) -> Path:
         """Where it stands."""
         return self.path / "checkpoints"
+
+    @property
+    def agent(self) -> Path:
+        """What it ended with, where that is an agent."""
+        return self.path / "agent"
 
     @property
     def result(self) -> Path:
@@ -130,7 +136,7 @@ class RunDirectory:
         """
         if not self.config.is_file():
             raise MissingArchiveError(f"{self.path} is not the folder of a run: there is no {self.config.name} in it.")
-        return read_mapping(self.config)
+        return read_plain(self.config)
 
     def note_start(self, versions: Mapping[str, Any]) -> None:
         """Add to `versions.json` what a start is made with.
@@ -164,4 +170,4 @@ class RunDirectory:
 
     def _places(self) -> tuple[Path, ...]:
         """Everything that a run writes, the configuration last."""
-        return (self.result, self.checkpoints, self.reports, self.versions, self.config)
+        return (self.result, self.agent, self.checkpoints, self.reports, self.versions, self.config)

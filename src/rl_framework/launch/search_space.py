@@ -190,7 +190,7 @@ def parse_search_space(name: str, text: str) -> SearchSpace:
     for ending in endings:
         option, equals, value = ending.partition("=")
         node[option] = parse_literal(value) if equals else True
-    if not all(_is_number(each) for each in (low, high)) or node.get("log", True) is not True:
+    if not all(map(_is_number, (low, high, node.get("step", 1)))) or node.get("log", True) is not True:
         raise InvalidInputError(f"Expected {name}=low..high with numbers, and maybe :log or :step=x; got {text!r}.")
     return search_space_from_json(name, node)
 

@@ -23,6 +23,7 @@ BOOL_TEXTS = {"true": True, "yes": True, "on": True, "1": True, "false": False, 
 UNIONS = (Union, types.UnionType)
 MAPPINGS = (dict, Mapping)
 SEQUENCES = (list, Sequence)
+BRACKETS = frozenset("[]()'\"")
 
 
 def from_plain(kind: Any, value: Any, where: str) -> Any:
@@ -86,7 +87,7 @@ def parse_literal(text: str) -> Any:
     text = text.strip()
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError):
         return _parse_json(text)
 
 
@@ -223,8 +224,8 @@ def _member_from_plain(kind: Any, value: Any, where: str) -> Any:
 
 
 def _member_from_text(kind: Any, text: str, where: str) -> Any:
-    """Texts fit a string in any case, so strings come last."""
-    members = sorted(get_args(kind), key=lambda each: each is str)
+    """Texts fit a string or a path in any case, so these come last."""
+    members = sorted(get_args(kind), key=lambda each: each in (str, Path))
     return _first_that_fits(members, lambda each: from_text(each, text, where), _mismatch(kind, text, where))
 
 
@@ -250,8 +251,8 @@ def _items_from_plain(kind: Any, value: Any, where: str) -> list[Any]:
 
 
 def _items_from_text(kind: Any, text: str, where: str) -> Any:
-    """`[32, 64]`, `(32, 64)` or `32,64`."""
-    value = parse_literal(text)
+    """`[32, 64]`, `(32, 64)` or `32,64`; without brackets and quotes, the parts are read as the items' type."""
+    value = parse_literal(text) if BRACKETS & set(text) else text
     if not isinstance(value, list | tuple):
         parts = [part.strip() for part in text.strip().strip("[]()").split(",") if part.strip()]
         kinds = _item_kinds(kind, len(parts))
@@ -287,7 +288,7 @@ def _scalar_from_plain(kind: Any, value: Any, where: str) -> Any:
         convert = (lambda given: _as_member(kind, given)) if _is_enum(kind) else _SCALARS[kind]
     try:
         return convert(value)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise _mismatch(kind, value, where) from error
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from rl_framework.core.spaces import check_supported, leaf_shape, leaf_spaces
 from rl_framework.core.trees import Path, Tree
 from rl_framework.errors import SpaceError
-from rl_framework.nn.normalization import RunningNormalization
+from rl_framework.nn.normalization import RunningNormalization, Total
 
 SMALLEST_PICTURE = 8
 NATURE_SIZE = 36
@@ -63,11 +63,16 @@ class ObservationEncoder(nn.Module):
         """Whether there are statistics to gather."""
         return any(isinstance(module, RunningNormalization) for module in self.modules())
 
-    def update_normalization(self, observations: Tree) -> None:
-        """Take a batch of observations into the statistics. `[B, ...]`"""
+    def update_normalization(self, observations: Tree, total: Total | None = None) -> None:
+        """Take a batch of observations into the statistics.
+
+        Args:
+            observations: `[B, ...]` per leaf
+            total: As for `RunningNormalization.update`.
+        """
         for part, leaf in zip(self.parts, self._leaves(observations), strict=True):
             if isinstance(part, VectorEncoder):
-                part.update_normalization(leaf)
+                part.update_normalization(leaf, total)
 
     def _leaves(self, observations: Tree) -> Iterator[Tensor]:
         for path in self._paths:
@@ -121,10 +126,10 @@ class VectorEncoder(LeafEncoder):
             numbers = numbers.unsqueeze(1).flatten(1)
         return numbers if self.unit == 1.0 else numbers / self.unit
 
-    def update_normalization(self, values: Tensor) -> None:
-        """Take values into the statistics, if there are any. `[B, ...]`"""
+    def update_normalization(self, values: Tensor, total: Total | None = None) -> None:
+        """Take values into the statistics, if there are any; `total` as there. `[B, ...]`"""
         if self.normalization is not None:
-            self.normalization.update(values)
+            self.normalization.update(values, total)
 
 
 class OneHotEncoder(LeafEncoder):

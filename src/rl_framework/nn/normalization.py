@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+
+Total: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class RunningNormalization(nn.Module):
@@ -41,13 +43,30 @@ class RunningNormalization(nn.Module):
         self._apply_statistics()
 
     @torch.no_grad()
-    def update(self, values: Tensor) -> None:
-        """Take values into the statistics. `[B, *shape]`"""
+    def update(self, values: Tensor, total: Total | None = None) -> None:
+        """Take values into the statistics.
+
+        Args:
+            values: `[B, *shape]`
+            total: Adds numbers up over all processes that learn together, each of which has values of its own and the
+                same statistics; None where there is but one.
+        """
         batch = values.to(torch.float64)
-        added = float(len(batch))
+        if total is None:
+            self._take(float(len(batch)), batch.mean(0) - self.mean, batch.var(0, correction=0))
+            return
+        distances = batch - self.mean
+        count, shift, squares = total(
+            torch.stack([torch.full_like(self.mean, len(batch)), distances.sum(0), distances.square().sum(0)])
+        )
+        added = float(count.flatten()[0])
+        if added:
+            self._take(added, shift / added, (squares / added - (shift / added).square()).clamp(min=0.0))
+
+    def _take(self, added: float, delta: Tensor, variance: Tensor) -> None:
+        """Take in so many values, whose mean is off ours by `delta`, with their variance. `[*shape]`"""
         total = self.count + added
-        delta = batch.mean(0) - self.mean
-        squares = self.variance * self.count + batch.var(0, correction=0) * added
+        squares = self.variance * self.count + variance * added
         self.variance.copy_((squares + delta.square() * self.count * added / total) / total)
         self.mean.add_(delta * added / total)
         self.count.copy_(total)

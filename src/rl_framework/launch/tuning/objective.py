@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import optuna
 
 MOST_CHARACTERS = 2000
+TRIALS = "trials"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ class PruningListener:
 
 def run_folder(output: Path, number: int, index: int) -> Path:
     """Where a run of a trial goes."""
-    return output / "trials" / f"{number:05d}" / f"seed_{index}"
+    return output / TRIALS / f"{number:05d}" / f"seed_{index}"
 
 
 def _in_words(error: Exception) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 IDENTITY, OWNER, ERROR = "rl_framework", "begun", "error"
 SQLITE_PATIENCE = 60.0
-PASSWORD = re.compile(r"(://[^:@/]*):[^@/]*@")
+PASSWORD = re.compile(r"(://[^:/\s]*):[^@\s]*@")
 
 
 @contextmanager
@@ -123,7 +123,10 @@ def retry_trial(study: optuna.Study, number: int, settings: TuningSettings) -> b
 
     if number not in running_numbers(study):
         return False
-    trial = study.tell(number, state=optuna.trial.TrialState.FAIL)
+    try:
+        trial = study.tell(number, state=optuna.trial.TrialState.FAIL)
+    except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
+        return False  # Another process has given it up meanwhile.
     before = len(study.get_trials(deepcopy=False))
     _retry_callback(settings)(study, trial)
     return len(study.get_trials(deepcopy=False)) > before
@@ -218,7 +221,7 @@ def _check_identity(study: optuna.Study, identity: Mapping[str, Any]) -> None:
         changed = ", ".join(name for name in wanted if (known or {}).get(name) != wanted[name])
         raise InvalidInputError(
             f"The study {study.study_name!r} was begun with other settings (it differs in: {changed}), so its scores "
-            "cannot be compared. Use the same ones, another --study-name, or another --output."
+            "cannot be compared. Use the same ones, or another --output and, with a --storage, another --study-name."
         )
 
 

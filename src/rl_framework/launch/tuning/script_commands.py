@@ -75,7 +75,7 @@ def _layer(script: Script[Any], given: str) -> dict[str, Any]:
         return tree_of_texts(script.config_class, {name.strip(): text})
     if Path(given).suffix.lower() not in SUFFIXES:
         raise InvalidInputError(f"Expected --fix with a file of values or name=value; got {given!r}.")
-    return read_mapping(Path(given))
+    return read_mapping(Path(given), script.config_class)
 
 
 def _script_name() -> str:

@@ -79,7 +79,7 @@ class ScriptExperiment:
 
     def whole_tree(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
         """The configuration with the chosen values."""
-        values = nested_tree({name: to_plain(value) for name, value in chosen.items()})
+        values = nested_tree({name: to_plain(value) for name, value in chosen.items()}, chosen)
         return config_tree(build_config(self._script.config_class, self.fixed_tree, values))
 
     def best_tree(self, chosen: Mapping[str, Any]) -> dict[str, Any]:

@@ -68,6 +68,8 @@ class TuningSettings:
         for name, least in AT_LEAST.items():
             if getattr(self, name) < least:
                 raise InvalidInputError(f"{name} is a whole number from {least}; got {getattr(self, name)}.")
+        if self.time_limit is not None and not self.time_limit > 0.0:
+            raise InvalidInputError(f"time_limit lies above 0, or is None for no limit; got {self.time_limit}.")
         if not 0.0 <= self.worst_weight <= 1.0:
             raise InvalidInputError(f"worst_weight lies between 0 and 1; got {self.worst_weight}.")
         if self.sampler not in SAMPLERS:

@@ -73,7 +73,10 @@ class Supervisor:
     def _has_work(self) -> bool:
         """Whether something goes on here, has to begin, or may have died elsewhere."""
         fail_dead_trials(self._study, self._settings)
-        return any(each.is_busy for each in self._workers.values()) or self._n_missing() > 0 or self._waits_for_others()
+        if any(each.is_busy for each in self._workers.values()) or self._n_missing() > 0:
+            self._waiting_since = None
+            return True
+        return self._waits_for_others()
 
     def _n_missing(self) -> int:
         """Trials that have to begin."""

@@ -10,6 +10,7 @@ from rl_framework.errors import InvalidInputError, RLFrameworkError
 from rl_framework.launch.config_files import dump_yaml, write_text
 from rl_framework.launch.run_directory import RunDirectory
 from rl_framework.launch.tuning.experiment import Experiment
+from rl_framework.launch.tuning.objective import TRIALS
 from rl_framework.launch.tuning.optuna_study import (
     ERROR,
     best_values,
@@ -24,6 +25,8 @@ from rl_framework.launch.tuning.supervisor import Say, Supervisor
 
 if TYPE_CHECKING:
     import optuna
+
+MEMORY_ONLY = ("sqlite://", "sqlite:///", "sqlite:///:memory:")
 
 
 def tune(experiment: Experiment, settings: TuningSettings, say: Say) -> None:
@@ -43,7 +46,11 @@ def tune(experiment: Experiment, settings: TuningSettings, say: Say) -> None:
     _check(experiment, settings)
     if settings.sampler == "exhaustive":
         settings = replace(settings, n_trials=min(settings.n_trials, count_combinations(experiment.search_space())))
-    with open_study(experiment, settings) as study:
+    had_trials = (settings.output / TRIALS).exists()
+    # This process chooses nothing, and an exhaustive sampler would raise here where the last combination's worker dies.
+    with open_study(experiment, replace(settings, sampler="random")) as study:
+        if had_trials and not study.get_trials(deepcopy=False):
+            raise InvalidInputError(f"{settings.output} holds the trials of another study; choose another --output.")
         say(f"The study {settings.study_name!r} is in {without_password(settings.url)}.")
         _conduct(study, experiment, settings, say)
         _summarise(study, experiment, settings, say)
@@ -89,6 +96,11 @@ def _check(experiment: Experiment, settings: TuningSettings) -> None:
         )
     if RunDirectory(settings.output).config.exists():
         raise InvalidInputError(f"{settings.output} holds a run already; choose another --output for the study.")
+    if settings.url in MEMORY_ONLY:
+        raise InvalidInputError(
+            f"The trials of a study run in processes of their own, which do not see the database {settings.url}; leave "
+            "--storage out, or give a file or a server."
+        )
     try:
         settings.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:

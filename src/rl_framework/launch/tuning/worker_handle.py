@@ -81,15 +81,17 @@ class TrialWorker:
             self._input.close()
 
     def end(self, patience: float) -> None:
-        """End it: politely, then by force; whatever it started as well where the system has groups of processes."""
+        """End it: politely, then by force; whatever it started as well where the system has groups of processes.
+
+        What it started may live on after a worker that ended by itself or was killed.
+        """
         self.finish()
         if self._process.poll() is None:
             self._signal(signal.SIGTERM)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(patience)
-        except subprocess.TimeoutExpired:
-            self._signal(signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
-            self._process.wait()
+        self._signal(signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
+        self._process.wait()
         self._watch.join(patience)
 
     def last_words(self) -> str:
