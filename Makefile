@@ -59,6 +59,7 @@ bench: install  ## Side-by-side ratios, written to benchmarks/results/*.json.
 	$(BIN)/python -m benchmarks.hub_upload_memory
 	$(BIN)/python -m benchmarks.ppo_throughput
 	$(BIN)/python -m benchmarks.ppo_memory
+	$(BIN)/python -m benchmarks.episode_trainer
 
 bench-learning: install  ## Our PPO beside Stable-Baselines3's on five tasks; takes an hour.
 	$(BIN)/python -m benchmarks.ppo_learning

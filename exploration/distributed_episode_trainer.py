@@ -16,12 +16,14 @@ import os
 import sys
 from pathlib import Path
 
-from rl_framework.algorithms.accelerate_processes import AccelerateProcesses
-from rl_framework.algorithms.distributed_checkpoints import DistributedCheckpoints
-from rl_framework.algorithms.joint_training import JointTraining
-from rl_framework.algorithms.vtrace_awr import VTraceAWR
-from rl_framework.algorithms.vtrace_awr_config import VTraceAWRConfig
-from rl_framework.envs.source import open_environments
+from rl_framework import (
+    AccelerateProcesses,
+    DistributedCheckpoints,
+    JointTraining,
+    VTraceAWR,
+    VTraceAWRConfig,
+    open_environments,
+)
 from rl_framework.evaluation.evaluate import evaluate_policy
 
 TOTAL_TIMESTEPS = int(os.environ.get("RL_FRAMEWORK_EXPLORATION_TIMESTEPS", "60000"))

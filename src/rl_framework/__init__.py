@@ -78,6 +78,8 @@ if TYPE_CHECKING:
     from rl_framework.nn.actor_critic import ActorCriticConfig as ActorCriticConfig
     from rl_framework.nn.episode_model import EpisodeModel as EpisodeModel
     from rl_framework.nn.episode_model import EpisodeScores as EpisodeScores
+    from rl_framework.nn.language_model_episodes import Completion as Completion
+    from rl_framework.nn.language_model_episodes import LanguageModelEpisodes as LanguageModelEpisodes
     from rl_framework.nn.model import Model as Model
     from rl_framework.nn.model import ModelOutput as ModelOutput
     from rl_framework.nn.model_episodes import ModelEpisodes as ModelEpisodes
@@ -119,6 +121,8 @@ PUBLIC_NAMES = {
     "EpisodeModel": "nn.episode_model",
     "EpisodeScores": "nn.episode_model",
     "ModelEpisodes": "nn.model_episodes",
+    "LanguageModelEpisodes": "nn.language_model_episodes",
+    "Completion": "nn.language_model_episodes",
     "AccelerateProcesses": "algorithms.accelerate_processes",
     "JointTraining": "algorithms.joint_training",
     "DistributedCheckpoints": "algorithms.distributed_checkpoints",

@@ -163,8 +163,7 @@ class EpisodeTrainer:
         self.replay.forget(self.updates)
         if self.processes.largest(float(len(self.replay) == 0)):
             raise InvalidInputError("There is nothing to learn from: call add_episode before update, in every process.")
-        for name, optimizer in self._optimizers():
-            set_learning_rate(optimizer, self.config.at(name, self.progress))
+        self._follow_schedules()
         with self._undone_on_error():
             self._prepare_update()
             occasion = Occasion(progress=self.progress, updates=self.updates)
@@ -225,6 +224,7 @@ class EpisodeTrainer:
         self.best_stats = None if state["best_stats"] is None else dict(state["best_stats"])
         for name in COUNTERS:
             setattr(self, name, state["counters"][name])
+        self._follow_schedules()
 
     # Parts
 
@@ -265,6 +265,11 @@ class EpisodeTrainer:
             config=config,
             processes=processes,
         )
+
+    def _follow_schedules(self) -> None:
+        """Give the optimisers the learning rates of now."""
+        for name, optimizer in self._optimizers():
+            set_learning_rate(optimizer, self.config.at(name, self.progress))
 
     def _optimizers(self) -> Iterator[tuple[str, torch.optim.Optimizer]]:
         """With the names of their learning rates."""

@@ -92,7 +92,7 @@ class VTraceAWRConfig:
     replay_episodes: int | None = None
     epochs: int = 10
     minibatch_timesteps: int | None = 1000
-    learning_rate: AnySchedule | float | Mapping[str, Any] = 1e-3
+    learning_rate: AnySchedule | float | Mapping[str, Any] = field(default_factory=lambda: LinearSchedule(1e-3, 5e-5))
     weight_decay: float = 0.0
     max_gradient_norm: float | None = 1.0
     gamma: float = 0.99
