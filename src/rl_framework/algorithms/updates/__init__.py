@@ -1,0 +1,1 @@
+"""Update rules of the off-policy learner: what a batch of transitions teaches."""
