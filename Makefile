@@ -60,9 +60,15 @@ bench: install  ## Side-by-side ratios, written to benchmarks/results/*.json.
 	$(BIN)/python -m benchmarks.ppo_throughput
 	$(BIN)/python -m benchmarks.ppo_memory
 	$(BIN)/python -m benchmarks.episode_trainer
+	$(BIN)/python -m benchmarks.off_policy_throughput
+	$(BIN)/python -m benchmarks.hindsight_sampling
+	$(BIN)/python -m benchmarks.replay_memory
 
-bench-learning: install  ## Our PPO beside Stable-Baselines3's on five tasks; takes an hour.
+bench-learning: install  ## Our PPO beside Stable-Baselines3's on five tasks; goals in a maze and for a robot. Takes hours.
 	$(BIN)/python -m benchmarks.ppo_learning
+	$(BIN)/python -m benchmarks.goal_learning --task maze-hindsight
+	$(BIN)/python -m benchmarks.goal_learning --task maze-mega
+	MUJOCO_GL=egl $(BIN)/python -m benchmarks.goal_learning --task fetch-push
 
 bench-gpu: install  ## What needs a GPU; without one it says so.
 	$(BIN)/python -m benchmarks.ppo_gpu

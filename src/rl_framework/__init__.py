@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rl_framework.agent.imitation.d3rlpy.agent import D3RLPYAgent as D3RLPYAgent
     from rl_framework.agent.imitation.episode_trainer import EpisodeTrainerAgent as EpisodeTrainerAgent
     from rl_framework.agent.imitation.imitation.agent import ImitationAgent as ImitationAgent
+    from rl_framework.agent.imitation.off_policy import OffPolicyAgent as OffPolicyAgent
     from rl_framework.agent.imitation_learning_agent import ILAgent as ILAgent
     from rl_framework.agent.reinforcement.native import NativeAgent as NativeAgent
     from rl_framework.agent.reinforcement.stable_baselines.agent import StableBaselinesAgent as StableBaselinesAgent
@@ -24,8 +25,15 @@ if TYPE_CHECKING:
     from rl_framework.algorithms.base import Algorithm as Algorithm
     from rl_framework.algorithms.distributed_checkpoints import DistributedCheckpoints as DistributedCheckpoints
     from rl_framework.algorithms.episode_trainer import EpisodeTrainer as EpisodeTrainer
+    from rl_framework.algorithms.goal_selection.goal_configs import MEGAConfig as MEGAConfig
+    from rl_framework.algorithms.goal_selection.goal_configs import OMEGAConfig as OMEGAConfig
     from rl_framework.algorithms.joint_training import JointTraining as JointTraining
+    from rl_framework.algorithms.off_policy import OffPolicy as OffPolicy
     from rl_framework.algorithms.off_policy_actor_critic import OffPAC as OffPAC
+    from rl_framework.algorithms.off_policy_config import LearnerConfig as LearnerConfig
+    from rl_framework.algorithms.off_policy_config import OffPolicyConfig as OffPolicyConfig
+    from rl_framework.algorithms.off_policy_learner import OffPolicyLearner as OffPolicyLearner
+    from rl_framework.algorithms.parts import Part as Part
     from rl_framework.algorithms.policy_gradient import A2C as A2C
     from rl_framework.algorithms.policy_gradient import REINFORCE as REINFORCE
     from rl_framework.algorithms.policy_gradient import REINFORCEWithBaseline as REINFORCEWithBaseline
@@ -39,6 +47,15 @@ if TYPE_CHECKING:
     from rl_framework.algorithms.ppo_config import PPOConfig as PPOConfig
     from rl_framework.algorithms.q_learning import QLearning as QLearning
     from rl_framework.algorithms.q_learning import QLearningConfig as QLearningConfig
+    from rl_framework.algorithms.replay_config import ReplayConfig as ReplayConfig
+    from rl_framework.algorithms.replay_part import ReplayPart as ReplayPart
+    from rl_framework.algorithms.updates.batch_constrained import BatchConstrainedConfig as BatchConstrainedConfig
+    from rl_framework.algorithms.updates.conservative_sac import ConservativeSACConfig as ConservativeSACConfig
+    from rl_framework.algorithms.updates.ddpg import DDPGConfig as DDPGConfig
+    from rl_framework.algorithms.updates.dqn import DQNConfig as DQNConfig
+    from rl_framework.algorithms.updates.sac import SACConfig as SACConfig
+    from rl_framework.algorithms.updates.td3 import TD3Config as TD3Config
+    from rl_framework.algorithms.updates.td3_bc import TD3BCConfig as TD3BCConfig
     from rl_framework.algorithms.vtrace_awr import VTraceAWR as VTraceAWR
     from rl_framework.algorithms.vtrace_awr_config import VTraceAWRConfig as VTraceAWRConfig
     from rl_framework.callbacks.base import Callback as Callback
@@ -62,6 +79,7 @@ if TYPE_CHECKING:
     from rl_framework.core.reports import TrainingSummary as TrainingSummary
     from rl_framework.data.episode import Episode as Episode
     from rl_framework.data.episode_sequence import EpisodeSequence as EpisodeSequence
+    from rl_framework.data.replay_buffer import ReplayBuffer as ReplayBuffer
     from rl_framework.data.rollout import Rollout as Rollout
     from rl_framework.envs.source import open_environments as open_environments
     from rl_framework.envs.tensor_env import TensorEnv as TensorEnv
@@ -102,6 +120,7 @@ PUBLIC_NAMES = {
     "BehaviouralCloningAgent": "agent.imitation.behavioural_cloning",
     "D3RLPYAgent": "agent.imitation.d3rlpy.agent",
     "EpisodeTrainerAgent": "agent.imitation.episode_trainer",
+    "OffPolicyAgent": "agent.imitation.off_policy",
     "load_agent": "agent.catalog",
     # native algorithms
     "Algorithm": "algorithms.base",
@@ -115,6 +134,22 @@ PUBLIC_NAMES = {
     "REINFORCEWithBaselineConfig": "algorithms.policy_gradient_config",
     "OffPAC": "algorithms.off_policy_actor_critic",
     "OffPACConfig": "algorithms.policy_gradient_config",
+    "OffPolicy": "algorithms.off_policy",
+    "OffPolicyConfig": "algorithms.off_policy_config",
+    "OffPolicyLearner": "algorithms.off_policy_learner",
+    "LearnerConfig": "algorithms.off_policy_config",
+    "Part": "algorithms.parts",
+    "ReplayPart": "algorithms.replay_part",
+    "ReplayConfig": "algorithms.replay_config",
+    "DDPGConfig": "algorithms.updates.ddpg",
+    "TD3Config": "algorithms.updates.td3",
+    "SACConfig": "algorithms.updates.sac",
+    "DQNConfig": "algorithms.updates.dqn",
+    "TD3BCConfig": "algorithms.updates.td3_bc",
+    "ConservativeSACConfig": "algorithms.updates.conservative_sac",
+    "BatchConstrainedConfig": "algorithms.updates.batch_constrained",
+    "MEGAConfig": "algorithms.goal_selection.goal_configs",
+    "OMEGAConfig": "algorithms.goal_selection.goal_configs",
     "VTraceAWR": "algorithms.vtrace_awr",
     "VTraceAWRConfig": "algorithms.vtrace_awr_config",
     "EpisodeTrainer": "algorithms.episode_trainer",
@@ -147,6 +182,7 @@ PUBLIC_NAMES = {
     "SimulatedTask": "envs.tensor_task",
     "Episode": "data.episode",
     "EpisodeSequence": "data.episode_sequence",
+    "ReplayBuffer": "data.replay_buffer",
     "play_episodes": "rollouts.play",
     # what watches a run
     "Callback": "callbacks.base",

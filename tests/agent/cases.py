@@ -15,11 +15,13 @@ from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 
 from rl_framework.agent.reinforcement.native import NativeAgent
 from rl_framework.agent.reinforcement.stable_baselines.agent import StableBaselinesAgent
+from rl_framework.algorithms.off_policy import OffPolicy
 from rl_framework.algorithms.off_policy_actor_critic import OffPAC
 from rl_framework.algorithms.policy_gradient import A2C, REINFORCE, REINFORCEWithBaseline
 from rl_framework.algorithms.ppo import PPO
 from rl_framework.algorithms.q_learning import QLearning
 from rl_framework.algorithms.vtrace_awr import VTraceAWR
+from rl_framework.envs.goal_tasks.gymnasium_tasks import BitFlippingEnv, PointUMaze2DEnv
 from rl_framework.testing.agent_contract import AgentCase
 from rl_framework.testing.environments import AnySpaceEnv, BitFlipping, ImageEnv, MaskedCorridor, RecallEnv
 
@@ -165,6 +167,73 @@ def episodic(
     )
 
 
+def bit_flipping() -> gym.Env[Any, Any]:
+    return BitFlippingEnv(n_bits=4)
+
+
+def small_maze() -> gym.Env[Any, Any]:
+    return PointUMaze2DEnv(max_episode_steps=15)
+
+
+def off_policy(
+    name: str,
+    make: Callable[[], gym.Env[Any, Any]],
+    rule: str,
+    *,
+    count: int = 2,
+    total_timesteps: int = 120,
+    replay: dict[str, Any] | None = None,
+    settings: dict[str, Any] | None = None,
+    **parameters: Any,
+) -> AgentCase:
+    """A case of the off-policy learner."""
+    network = {"hidden_sizes": (8,), "image_features": 8}
+    return AgentCase(
+        name=f"native OffPolicy {rule}{name}",
+        make_agent=lambda: NativeAgent(
+            OffPolicy,
+            {
+                "rule": {"kind": rule, "network": network, **(settings or {})},
+                "replay": {"batch_size": 8, "capacity": 300, **(replay or {})},
+                "learning_starts": 30,
+                "random_steps": 30,
+                "optimize_every": 2,
+                "device": "cpu",
+                "seed": 0,
+                **parameters,
+            },
+        ),
+        make_environments=several(make, count),
+        total_timesteps=total_timesteps,
+    )
+
+
+HINDSIGHT = {"relabel": "rfaab_1_4_3_1_1", "relabel_warm_up": 40}
+RARE = {"kind": "trajectory", "refit_every": 40}
+OFF_POLICY = [
+    off_policy("", pendulum, "ddpg", exploration="ornstein_uhlenbeck"),
+    off_policy("", pendulum, "td3", count=1, settings={"normalize_observations": True}),
+    off_policy("", pendulum, "sac", replay={"n_step": 3, "capacity": 50}),
+    off_policy("", cart_pole, "dqn", replay={"selection": "prioritized"}),
+    off_policy("", pendulum, "td3_bc"),
+    off_policy("", pendulum, "conservative_sac"),
+    off_policy("", pendulum, "batch_constrained"),
+    off_policy(
+        " ensemble", pendulum, "ddpg", settings={"n_critics": 3, "combination": "random_ensemble"}, gamma=(0.9, 0.99)
+    ),
+    off_policy(" horizons", pendulum, "td3", settings={"horizons": 6, "critic": "gaussian"}),
+    off_policy(
+        " quantiles", cart_pole, "dqn", settings={"critic": "quantile", "n_quantiles": 5, "combination": "mean"}
+    ),
+    off_policy(" hindsight", bit_flipping, "dqn", replay=HINDSIGHT),
+    off_policy(
+        " MEGA", small_maze, "ddpg", replay=HINDSIGHT, goals={"kind": "mega", "episode_steps": 15, "go_explore": 0.1}
+    ),
+    off_policy(" trajectories", small_maze, "sac", replay={**HINDSIGHT, "selection": RARE}),
+    off_policy(" novelty", cart_pole, "dqn", intrinsic="rnd"),
+    off_policy(" images", ImageEnv, "dqn", total_timesteps=60),
+]
+
 LSTM = {"memory": "lstm", "memory_size": 8}
 GRU = {"memory": "gru", "memory_size": 8}
 ATTENTION = {"memory": "attention", "memory_size": 8, "window": 4}
@@ -202,4 +271,5 @@ NATIVE = [
     episodic(" images", ImageEnv, network={"image_features": 16}, total_timesteps=120),
     episodic(" masks", MaskedCorridor, has_masks=True),
     episodic(" nested", nested_spaces),
+    *OFF_POLICY,
 ]

@@ -21,22 +21,45 @@ from typing import Any
 import torch
 
 from rl_framework.agent.catalog import load_agent
+from rl_framework.agent.reinforcement.native import NativeAgent
 from rl_framework.agent.reinforcement.stable_baselines.agent import StableBaselinesAgent
 from rl_framework.agent.reinforcement.stable_baselines.algorithms import algorithm_named
 from rl_framework.agent.reinforcement_learning_agent import RLAgent
+from rl_framework.algorithms.off_policy import OffPolicy
 from rl_framework.callbacks.checkpoint_schedule import CheckpointSchedule
+from rl_framework.core.trees import leaves
 
 SMALL = {"net_arch": [16]}
+NATIVE = {
+    "rule": {"kind": "sac", "network": {"hidden_sizes": [16]}},
+    "replay": {"batch_size": 16, "capacity": 500},
+    "learning_starts": 100,
+    "random_steps": 100,
+    "optimize_every": 4,
+    "device": "cpu",
+}
 RUNS: dict[str, tuple[str, int, int, dict[str, Any]]] = {
     "PPO": ("CartPole-v1", 2, 2000, {"n_steps": 50, "batch_size": 50, "n_epochs": 2, "policy_kwargs": SMALL}),
     "DQN": ("CartPole-v1", 1, 1200, {"learning_starts": 100, "buffer_size": 1000, "policy_kwargs": SMALL}),
+    "OffPolicy": ("Pendulum-v1", 2, 1200, NATIVE),
+    "OffPolicy mapped": ("Pendulum-v1", 2, 1200, NATIVE),
 }
+
+
+def make_agent(algorithm: str, folder: Path) -> RLAgent:
+    """An untrained agent; a replay in files lies beside the checkpoints."""
+    parameters = {**RUNS[algorithm][3], "seed": 0}
+    if not algorithm.startswith("OffPolicy"):
+        return StableBaselinesAgent(algorithm_named(algorithm), parameters)
+    if algorithm.endswith("mapped"):
+        parameters["replay"] = {**parameters["replay"], "folder": str(folder / "replay")}
+    return NativeAgent(OffPolicy, parameters)
 
 
 def train(algorithm: str, folder: Path) -> str:
     """Train with a checkpoint every 200 steps; the digest of the final weights."""
-    environment, n_envs, steps, parameters = RUNS[algorithm]
-    agent = StableBaselinesAgent(algorithm_named(algorithm), {**parameters, "seed": 0})
+    environment, n_envs, steps, _ = RUNS[algorithm]
+    agent = make_agent(algorithm, folder.with_name(folder.name + "-files"))
     agent.train(environment, steps, n_envs=n_envs, checkpoint=CheckpointSchedule(folder, 200), progress_bar=False)
     return digest(agent)
 
@@ -44,7 +67,7 @@ def train(algorithm: str, folder: Path) -> str:
 def resume(folder: Path) -> dict[str, Any]:
     """Finish the run whose checkpoints are in the folder."""
     agent = load_agent(folder)
-    if not isinstance(agent, StableBaselinesAgent):
+    if not isinstance(agent, RLAgent):
         raise TypeError(agent)
     start = agent.timesteps
     agent.resume(checkpoint=CheckpointSchedule(folder, 200), progress_bar=False)
@@ -53,12 +76,20 @@ def resume(folder: Path) -> dict[str, Any]:
 
 def digest(agent: RLAgent) -> str:
     """A digest of the networks, bit for bit."""
-    if not isinstance(agent, StableBaselinesAgent):
-        raise TypeError(agent)
     content = hashlib.sha256()
-    for name, tensor in sorted(agent.model.policy.state_dict().items()):
+    for name, tensor in sorted(networks(agent).items()):
         content.update(name.encode() + tensor.numpy().tobytes())
     return content.hexdigest()
+
+
+def networks(agent: RLAgent) -> dict[str, torch.Tensor]:
+    """What an agent has learned, by name."""
+    if isinstance(agent, StableBaselinesAgent):
+        return dict(agent.model.policy.state_dict())
+    if not isinstance(agent, NativeAgent):
+        raise TypeError(agent)
+    learned = leaves(agent.algorithm.state_dict()["parts"]["rule"])
+    return {str(number): leaf for number, leaf in enumerate(learned) if isinstance(leaf, torch.Tensor)}
 
 
 def fork(work: Callable[[], Any], answer: Path) -> int:

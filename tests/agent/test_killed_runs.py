@@ -14,7 +14,10 @@ from tests.agent.killed_runs import RUNS
 SCRIPT = Path(__file__).parent / "killed_runs.py"
 
 
-@pytest.mark.parametrize(("algorithm", "kills", "seed"), [*(("PPO", 10, seed) for seed in range(5)), ("DQN", 6, 5)])
+CASES = [*(("PPO", 10, seed) for seed in range(5)), ("DQN", 6, 5), ("OffPolicy", 4, 6), ("OffPolicy mapped", 4, 7)]
+
+
+@pytest.mark.parametrize(("algorithm", "kills", "seed"), CASES)
 def test_killed_runs_end_with_the_same_weights(algorithm: str, kills: int, seed: int, tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), str(tmp_path), algorithm, str(kills), str(seed)]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)

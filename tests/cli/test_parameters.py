@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from rl_framework.cli.parameters import parse_parameters
+from rl_framework.cli.parameters import parse_parameters, with_parameters
 from rl_framework.errors import InvalidInputError
 
 
@@ -43,3 +43,19 @@ def test_the_last_value_of_a_name_counts() -> None:
 def test_what_is_not_a_pair_is_refused(pair: str) -> None:
     with pytest.raises(InvalidInputError, match="name=value"):
         parse_parameters([pair])
+
+
+def test_names_with_dots_go_into_mappings() -> None:
+    basis = {"gamma": 0.9, "rule": {"kind": "sac", "network": {"hidden_sizes": [8]}}}
+    given = {"rule.network.hidden_sizes": [64], "rule.tau": 1, "replay.batch_size": 3, "gamma": 0.5}
+    assert with_parameters(basis, given) == {
+        "gamma": 0.5,
+        "rule": {"kind": "sac", "network": {"hidden_sizes": [64]}, "tau": 1},
+        "replay": {"batch_size": 3},
+    }
+    assert basis == {"gamma": 0.9, "rule": {"kind": "sac", "network": {"hidden_sizes": [8]}}}
+
+
+def test_a_name_that_goes_into_no_mapping_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match=r"no setting of gamma, which is 0\.9"):
+        with_parameters({"gamma": 0.9}, {"gamma.rate": 1})

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import gymnasium as gym
 import pytest
 
 from rl_framework import StableBaselinesAgent
 from rl_framework.cli.algorithms import make_agent
 from rl_framework.cli.preset import preset_named, preset_names
+from rl_framework.envs.registration import find_spec
 from rl_framework.errors import UnknownOptionError
 from tests.cli.commands import succeed
 
@@ -14,7 +14,7 @@ from tests.cli.commands import succeed
 def test_every_preset_names_a_known_algorithm_its_parameters_and_an_environment(name: str) -> None:
     preset = preset_named(name)
     assert not make_agent(preset.algorithm, preset.parameters, preset.normalization).is_trained
-    assert gym.spec(preset.environment).id == preset.environment
+    assert find_spec(preset.environment).id == preset.environment
     assert preset.total_timesteps > 0
     assert preset.n_envs > 0
     assert preset.source

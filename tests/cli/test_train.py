@@ -70,6 +70,36 @@ def test_the_episode_trainer_is_trained_by_its_name(tmp_path: Path) -> None:
     assert agent.config.network.body_sizes == (8,)
 
 
+QUICK_OFF_POLICY = (
+    *("-n", "60", "--evaluate-episodes", "1", "-P", "learning_starts=20", "-P", "random_steps=20"),
+    *("-P", "replay.batch_size=8", "-P", "rule.network.hidden_sizes=[8]"),
+)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "environment", "kind"),
+    [("native:SAC", "Pendulum-v1", "sac"), ("native:dqn", "CartPole-v1", "dqn")],
+)
+def test_the_off_policy_learner_is_trained_by_its_rules_name(
+    algorithm: str, environment: str, kind: str, tmp_path: Path
+) -> None:
+    succeed("train", environment, "-a", algorithm, "-o", tmp_path, "--normalize", *QUICK_OFF_POLICY)
+    agent = load_agent(tmp_path)
+    assert isinstance(agent, NativeAgent)
+    assert (agent.config.rule.kind, agent.config.replay.batch_size) == (kind, 8)
+    assert agent.config.rule.normalize_observations
+    assert agent.config.rule.network.hidden_sizes == (8,)
+
+
+def test_parts_of_a_preset_are_overridden_one_by_one(tmp_path: Path) -> None:
+    succeed("train", "--preset", "pendulum-native-td3", "-o", tmp_path, *QUICK_OFF_POLICY)
+    agent = load_agent(tmp_path)
+    assert isinstance(agent, NativeAgent)
+    assert agent.config.rule.learning_rate == 0.001
+    assert agent.config.rule.network.hidden_sizes == (8,)
+    assert agent.config.exploration.std == 0.1
+
+
 def test_normalisation_is_switched_on(tmp_path: Path) -> None:
     train_quickly(tmp_path, "--normalize")
     agent = load_agent(tmp_path)
@@ -145,6 +175,11 @@ def test_bad_input_leaves_the_run_that_was_to_be_overwritten(tmp_path: Path) -> 
         (["CartPole-v1", "-n", "100", "-a", "QLearning", "--normalize"], ["--normalize"]),
         (["--preset", "cartpole-pop"], ["cartpole-pop", "Did you mean 'cartpole-ppo'"]),
         (["--preset", "cartpole-ppo", "-a", "DQN"], ["cartpole-ppo", "PPO", "DQN"]),
+        (
+            ["Pendulum-v1", "-a", "native:SAC", "-n", "100", "-P", "rule.kind=td3"],
+            ["The rule of native:SAC is 'sac'", "'td3'"],
+        ),
+        (["Pendulum-v1", "-a", "native:SAC", "-n", "100", "-P", "rule.learnin_rate=1"], ["learning_rate"]),
         (["CartPole-v1", "-n", "100", "-a", "MaskablePPO"], ["masks"]),
     ],
 )

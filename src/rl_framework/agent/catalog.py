@@ -20,6 +20,7 @@ KINDS = {
     "imitation": "rl_framework.agent.imitation.imitation.agent:ImitationAgent",
     "behavioural_cloning": "rl_framework.agent.imitation.behavioural_cloning:BehaviouralCloningAgent",
     "episode_trainer": "rl_framework.agent.imitation.episode_trainer:EpisodeTrainerAgent",
+    "off_policy": "rl_framework.agent.imitation.off_policy:OffPolicyAgent",
     "d3rlpy": "rl_framework.agent.imitation.d3rlpy.agent:D3RLPYAgent",
 }
 

@@ -40,19 +40,19 @@ def exported_network(policy: NetworkPolicy, *, n_masked: int | None = None) -> O
         policy: What acts.
         n_masked: Number of choices that masks tell of; None where actions are not masked.
     """
-    observations = _examples(policy.observation_space)
-    inputs = {**_named(observations, OBSERVATION, is_prefix=False)}
+    observations = example_observations(policy.observation_space)
+    inputs = {**named_leaves(observations, OBSERVATION, is_prefix=False)}
     state, starts, masks = _example_state(policy.network), None, None
     if state is not None:
         starts = np.arange(EXAMPLE_ROWS) % 2 == 0
-        inputs |= {**_named(to_arrays(state), STATE, is_prefix=True), EPISODE_STARTS: starts}
+        inputs |= {**named_leaves(to_arrays(state), STATE, is_prefix=True), EPISODE_STARTS: starts}
     if n_masked is not None:
         masks = _example_masks(n_masked)
         inputs[ACTION_MASKS] = masks
     right = policy.act(observations, state, episode_starts=starts, action_masks=masks, deterministic=True)
-    outputs = {**_named(right.actions, ACTIONS, is_prefix=True)}
+    outputs = {**named_leaves(right.actions, ACTIONS, is_prefix=True)}
     if state is not None:
-        outputs |= _named(to_arrays(right.state), NEXT_STATE, is_prefix=True)
+        outputs |= named_leaves(to_arrays(right.state), NEXT_STATE, is_prefix=True)
     module = DeterministicNetwork(policy.network, policy.observation_space, has_masks=masks is not None)
     return OnnxNetwork(module=module, inputs=inputs, outputs=outputs)
 
@@ -75,7 +75,7 @@ class DeterministicNetwork(nn.Module):
     def forward(self, *entries: Tensor) -> tuple[Tensor, ...]:
         """Leaves of actions, then of the next memory, for the inputs of `exported_network`, all `[B, ...]`."""
         given = iter(entries)
-        observations = map_space(lambda _: _as_float32(next(given)), self._space)
+        observations = map_space(lambda _: as_float32(next(given)), self._space)
         structure = self.network.initial_state(1)
         state = None if structure is None else map_tree(lambda _: next(given), structure)
         if state is not None:
@@ -94,11 +94,12 @@ def _cleared(leaf: Tensor, fresh: Tensor, starts: Tensor) -> Tensor:
     return torch.where(begins, fresh, leaf)
 
 
-def _as_float32(entry: Tensor) -> Tensor:
+def as_float32(entry: Tensor) -> Tensor:
+    """Numbers as networks take them: float64 becomes float32, all other types stay."""
     return entry.float() if entry.dtype == torch.float64 else entry
 
 
-def _examples(space: gym.Space[Any]) -> Tree:
+def example_observations(space: gym.Space[Any]) -> Tree:
     """Observations from a copy of the space, whose own generator stays as it is. `[EXAMPLE_ROWS, ...]`"""
     source = copy.deepcopy(space)
     source.seed(0)
@@ -110,7 +111,7 @@ def _example_state(network: Model) -> Tree:
     state = network.initial_state(EXAMPLE_ROWS)
     if state is None:
         return None
-    examples = to_tensors(_examples(network.observation_space), network.device)
+    examples = to_tensors(example_observations(network.observation_space), network.device)
     with torch.no_grad():
         for _ in range(3):
             state = network.act(examples, state).state
@@ -125,7 +126,15 @@ def _example_masks(n_masked: int) -> BoolArray:
     return masks
 
 
-def _named(tree: Tree, root: str, *, is_prefix: bool) -> Arrays:
+def named_leaves(tree: Tree, root: str, *, is_prefix: bool) -> Arrays:
+    """The leaves of a tree by the names of their paths.
+
+    Args:
+        tree: What has leaves.
+        root: What a leaf without a path is called.
+        is_prefix: Whether the names of all others begin with it, too.
+    """
+
     def name(path: Path) -> str:
         if not path:
             return root

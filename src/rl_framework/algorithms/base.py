@@ -49,6 +49,10 @@ class Algorithm(Protocol):
     `DetachedEnv`. A run then goes `load_state_dict` (if there is a state), `begin`, and `collect` and `update` in
     turns. Between `update` and `collect` is where it is saved.
 
+    An algorithm that remembers much may also have `move_to(env)`: learn in other environments with the same spaces,
+    of which only `spec` is read before `begin`. Others are made anew over other environments, and given their state.
+    One that does not save all that the next step depends on says so by `resume_level`, a `StateLevel`.
+
     Attributes:
         Config: The class of its hyper-parameters.
     """

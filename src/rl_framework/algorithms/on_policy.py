@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rl_framework.algorithms.base import CollectReport, UpdateReport
 from rl_framework.algorithms.capturable_optimizers import load_plain_state, plain_state, set_learning_rate
+from rl_framework.algorithms.fused_adam import OptimizerSteps
 from rl_framework.algorithms.good_weights import GoodWeights
 from rl_framework.algorithms.gradients import cut_gradients
 from rl_framework.algorithms.on_policy_config import OnPolicyConfig, optimizer_class
@@ -75,6 +76,7 @@ class OnPolicyAlgorithm(ABC):
             self.model = self._make_model(env).to(self.device)
         self._parameters = list(self.model.parameters())
         self.optimizer = self._make_optimizer()
+        self._steps = OptimizerSteps(self.optimizer)
         self.generator = torch.Generator(self.device).manual_seed(seeds[1])
         self.policy: Policy = NetworkPolicy(self.model)
         self.updates = 0
@@ -236,7 +238,7 @@ class OnPolicyAlgorithm(ABC):
             Length of the gradients before they were cut.
         """
         norm = cut_gradients(self._parameters, self.config.max_gradient_norm)
-        self.optimizer.step()
+        self._steps.take()
         return norm
 
     def _make_model(self, env: VectorEnv | TensorEnv) -> Model:

@@ -157,11 +157,18 @@ class Parts:
         for _, part in self._called("process"):
             part.process(experience)
 
-    def optimize(self, step: int) -> dict[str, Tensor | float]:
-        """Have all parts learn."""
+    def optimize(self, step: int, *, without: Part | None = None) -> dict[str, Tensor | float]:
+        """Have all parts learn.
+
+        Args:
+            step: See `Part.optimize`.
+            without: A part that somebody else has learn.
+        """
         metrics: dict[str, Tensor | float] = {}
-        for _, part in self._called("optimize"):
-            metrics.update(part.optimize(step))
+        for name, part in self._parts.items():
+            if part is not without:
+                self._trace(name, "optimize")
+                metrics.update(part.optimize(step))
         return metrics
 
     def replace(self, name: str, part: Part, workshop: Workshop) -> None:

@@ -268,7 +268,7 @@ class PPO(OnPolicyAlgorithm):
         """Let the optimiser step along some gradients."""
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
             parameter.grad = gradient
-        self.optimizer.step()
+        self._steps.take()
 
     def _is_too_far(self, statistics: Tensor) -> bool:
         target = self.config.target_kl
@@ -319,7 +319,7 @@ class PPO(OnPolicyAlgorithm):
         cached = self.model.preferred_rows(length) * length
         if self.device.type != "cpu" or total < 2 * cached:
             return None
-        return min(cached, -(-total // self._gradients.n_threads))
+        return min(cached if self.model.has_memory else 2 * cached, -(-total // self._gradients.n_threads))
 
     def _numbers_at_once(self, n_rows: int) -> int:
         """Numbers that an operation of the update gives, where threads do not have parts of their own already."""

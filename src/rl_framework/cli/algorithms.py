@@ -21,7 +21,10 @@ ON_POLICY = {
     "native:OffPAC": "rl_framework.algorithms.off_policy_actor_critic:OffPAC",
 }
 EPISODIC = {"native:VTraceAWR": "rl_framework.algorithms.vtrace_awr:VTraceAWR"}
-NATIVE = {**TABULAR, **ON_POLICY, **EPISODIC}
+# Of one class, told apart by the update rule.
+OFF_POLICY_CLASS = "rl_framework.algorithms.off_policy:OffPolicy"
+OFF_POLICY = {"native:DDPG": "ddpg", "native:TD3": "td3", "native:SAC": "sac", "native:DQN": "dqn"}
+NATIVE = {**TABULAR, **ON_POLICY, **EPISODIC, **dict.fromkeys(OFF_POLICY, OFF_POLICY_CLASS)}
 
 
 def make_agent(algorithm: str, parameters: Mapping[str, Any], normalization: Mapping[str, Any] | None) -> RLAgent:
@@ -45,6 +48,8 @@ def make_agent(algorithm: str, parameters: Mapping[str, Any], normalization: Map
     name = known[algorithm.lower()]
     if name not in NATIVE:
         return _stable_baselines(name, parameters, normalization)
+    if name in OFF_POLICY:
+        parameters = {**parameters, "rule": _with_kind(name, parameters.get("rule") or {})}
     return _native(name, parameters if normalization is None else {**parameters, **_normalizing(name, parameters)})
 
 
@@ -67,13 +72,28 @@ def _native(name: str, parameters: Mapping[str, Any]) -> RLAgent:
     return NativeAgent(resolve(NATIVE[name]), parameters)
 
 
+def _with_kind(name: str, rule: Any) -> dict[str, Any]:
+    """Settings of an update rule as those of the algorithm that was named.
+
+    Raises:
+        InvalidInputError: They are those of another rule.
+    """
+    kind = OFF_POLICY[name]
+    settings = {"kind": kind, **(rule if isinstance(rule, Mapping) else {"kind": rule})}
+    if settings["kind"] != kind:
+        raise InvalidInputError(f"The rule of {name} is {kind!r}, and its parameter says {settings['kind']!r}.")
+    return settings
+
+
 def _normalizing(name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters by which an engine of this library normalises observations and rewards.
+    """The parameters by which an engine of this library normalises observations and, if it can, rewards.
 
     Raises:
         InvalidInputError: It counts observations.
     """
     if name in TABULAR:
         raise InvalidInputError(f"{name} counts observations and cannot normalise them; leave --normalize out.")
+    if name in OFF_POLICY:
+        return {"rule": {**parameters["rule"], "normalize_observations": True}}
     network = {**(parameters.get("network") or {}), "normalize_observations": True}
     return {"network": network, "normalize_rewards": True if name in EPISODIC else "running"}

@@ -34,7 +34,8 @@ Algorithm = Annotated[
         "-a",
         metavar="NAME",
         help="PPO, A2C, DQN, SAC, TD3, DDPG; of this library native:PPO, native:A2C, native:REINFORCE, native:OffPAC, "
-        "native:VTraceAWR, QLearning; with the extra contrib QRDQN, TQC, TRPO, ARS, CrossQ, RecurrentPPO, MaskablePPO.",
+        "native:VTraceAWR, native:DDPG, native:TD3, native:SAC, native:DQN, QLearning; with the extra contrib QRDQN, "
+        "TQC, TRPO, ARS, CrossQ, RecurrentPPO, MaskablePPO.",
         show_default="PPO",
     ),
 ]
@@ -63,7 +64,8 @@ Parameters = Annotated[
         "--parameter",
         "-P",
         metavar="NAME=X",
-        help="A parameter of the algorithm; may be repeated. The value is written as in Python or JSON.",
+        help="A parameter of the algorithm, such as gamma, or of a part of it, such as rule.learning_rate; may be "
+        "repeated. The value is written as in Python or JSON.",
     ),
 ]
 Normalize = Annotated[

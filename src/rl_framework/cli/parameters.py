@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rl_framework.errors import InvalidInputError
@@ -16,6 +16,29 @@ def parse_parameters(pairs: Sequence[str]) -> dict[str, Any]:
         InvalidInputError: A text has no `=`, or no name before it.
     """
     return dict(map(_parse_pair, pairs))
+
+
+def with_parameters(basis: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters with others in their place; `rule.learning_rate` is the entry `learning_rate` of the mapping `rule`.
+
+    Args:
+        basis: What was there.
+        given: What counts where both say something.
+
+    Raises:
+        InvalidInputError: A name goes into what is no mapping.
+    """
+    merged = dict(basis)
+    for name, value in given.items():
+        first, dot, rest = name.partition(".")
+        if not dot:
+            merged[name] = value
+            continue
+        inner = merged.get(first)
+        if inner is not None and not isinstance(inner, Mapping):
+            raise InvalidInputError(f"{name}={value!r} is no setting of {first}, which is {inner!r}.")
+        merged[first] = with_parameters(inner or {}, {rest: value})
+    return merged
 
 
 def _parse_pair(pair: str) -> tuple[str, Any]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from rl_framework.cli import options
-from rl_framework.cli.parameters import parse_parameters
+from rl_framework.cli.parameters import parse_parameters, with_parameters
 from rl_framework.cli.preset import Preset, preset_named, preset_names
 from rl_framework.cli.printing import print_table
 from rl_framework.errors import InvalidInputError
@@ -56,6 +56,8 @@ def train(
 
       rl-framework train CartPole-v1 -n 5000 -P 'policy_kwargs={"net_arch": [32]}'
 
+      rl-framework train --preset pendulum-native-sac -P rule.network.hidden_sizes=[64,64]
+
       rl-framework train --preset list
     """
     from rl_framework.cli.run import has_tensorboard, train_run
@@ -69,7 +71,9 @@ def train(
         environment=base.environment,
         algorithm=base.algorithm,
         total_timesteps=base.total_timesteps,
-        parameters={**base.parameters, **parse_parameters(parameter or ()), **({} if seed is None else {"seed": seed})},
+        parameters=with_parameters(
+            base.parameters, {**parse_parameters(parameter or ()), **({} if seed is None else {"seed": seed})}
+        ),
         normalization=training_normalization(base, normalize),
         n_envs=base.n_envs if n_envs is None else n_envs,
         vectorization=vectorization,

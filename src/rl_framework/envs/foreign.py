@@ -79,6 +79,11 @@ class ForeignVectorEnv(ABC):
         return self._spec
 
     @property
+    def environments(self) -> Sequence[gym.Env[Any, Any]] | None:
+        """The single environments, None where they cannot be reached from this process."""
+        return self._environments
+
+    @property
     def action_masks(self) -> BoolArray | None:
         """Allowed actions for the current observations. `[B, n]`"""
         return self._masks
@@ -152,7 +157,7 @@ class ForeignVectorEnv(ABC):
             }
             for row, (level, tree) in enumerate(captured)
         ]
-        observations = environment_state.plain_observation(self._observations)
+        observations = environment_state.plain_observation(self._observations, self._spec.observation_space)
         return EnvironmentState(
             level=min(level for level, _ in captured), rows=tuple({**row, "observations": observations} for row in rows)
         )

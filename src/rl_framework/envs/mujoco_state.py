@@ -19,6 +19,14 @@ def is_mujoco(env: gym.Env[Any, Any]) -> bool:
     return mujoco is not None and isinstance(inner.get("data"), mujoco.MjData)
 
 
+def nested(env: gym.Env[Any, Any]) -> list[gym.Env[Any, Any]]:
+    """Environments that the innermost one keeps as attributes, with simulations: the robots in the mazes."""
+    if "mujoco" not in sys.modules:
+        return []
+    parts = vars(env.unwrapped).values()
+    return [part for part in parts if isinstance(part, gym.Env) and is_mujoco(part)]
+
+
 def capture(env: gym.Env[Any, Any]) -> dict[str, Any]:
     """Copies of all arrays of the simulation that have a fixed place, and its time."""
     inner: Any = env.unwrapped

@@ -63,6 +63,7 @@ class EnvironmentRow:
         self._observation: Tree = None
         self._tracker = state.StateTracker(env)
         self._writer = observation_writer(env.observation_space)
+        self._is_choice = isinstance(env.action_space, gym.spaces.Discrete)
         self._mask_width = masks.mask_width(env.action_space)
         self._has_mask_method = env.has_wrapper_attr(masks.METHOD)
         self._mask_info: Any = None
@@ -94,7 +95,9 @@ class EnvironmentRow:
             return
         self.steps += 1
         try:
-            observation, reward, terminated, truncated, self.info = self.env.step(action)
+            observation, reward, terminated, truncated, self.info = self.env.step(
+                int(action) if self._is_choice else action
+            )
             reward = float(reward)
             self._total += reward
             batch.rewards[self.index] = reward
@@ -170,7 +173,7 @@ class EnvironmentRow:
             "seed": self._seed,
             "schedule": self._schedule,
             "resting": self.resting,
-            "observation": state.plain_observation(self._observation),
+            "observation": state.plain_observation(self._observation, self.env.observation_space),
             "mask": None if self._mask_info is None else self.mask(),
         }
         return level, {"level": int(level), "environment": tree, "row": bookkeeping}

@@ -15,6 +15,7 @@ from rl_framework.core.spaces import check_equal, check_supported
 from rl_framework.envs.borrowed import BorrowedVectorEnv
 from rl_framework.envs.choice import Backend, choose_backend
 from rl_framework.envs.copying import Remade, Shipped, copies_completely, copy_environment, is_copyable, remake
+from rl_framework.envs.registration import find_spec
 from rl_framework.envs.serial import SerialVectorEnv
 from rl_framework.envs.vector_env import VectorEnv
 from rl_framework.errors import EnvironmentFailure, InvalidInputError, UnknownOptionError
@@ -34,6 +35,7 @@ LAZY_SOURCES = {
 """Classes by name, and the function that makes a source of them; imported only when one turns up."""
 
 _TENSOR_PREFIX = "tensor:"
+_GOAL_PREFIX = "goal:"
 
 
 class EnvironmentSource(ABC):
@@ -178,9 +180,11 @@ def environment_source(environments: Any) -> EnvironmentSource:
     Args:
         environments: A gymnasium environment, a list of them, an id, a factory or a list of factories, a gymnasium
             `VectorEnv`, a stable_baselines3 `VecEnv`, or a `VectorEnv` or `TensorEnv` of this library; of its own
-            tensor environments also the name, as in `tensor:CartPole`.
+            tensor environments also the name, as in `tensor:CartPole`. Ids of Gymnasium-Robotics need no import of
+            it; with `goal:` before it, an id gives an environment with goals by one contract (`envs.goal_adapters`).
 
     Raises:
+        MissingExtraError: An environment of Gymnasium-Robotics, which is not installed.
         InvalidInputError: Anything else, an empty list, an unknown id, the same environment twice.
         UnknownOptionError: No tensor environment has that name.
         SpaceError: Spaces that are not supported, or differ between the environments.
@@ -322,11 +326,12 @@ def _make(factory: Factory, index: int) -> Environment:
 
 
 def _factory_of_id(env_id: str) -> Factory:
-    try:
-        spec = gym.spec(env_id)
-    except (gym.error.Error, ImportError) as error:
-        raise InvalidInputError(f"There is no environment {env_id!r}: {error}") from error
-    return Remade(spec)  # The entry itself, because a worker process may not know the id.
+    if env_id.startswith(_GOAL_PREFIX):
+        from rl_framework.envs.goal_adapters import make_goal_environment
+
+        find_spec(env_id.removeprefix(_GOAL_PREFIX))
+        return partial(make_goal_environment, env_id.removeprefix(_GOAL_PREFIX))
+    return Remade(find_spec(env_id))  # The entry itself, because a worker process may not know the id.
 
 
 def _is_factory(thing: Any) -> bool:

@@ -83,7 +83,7 @@ class StateTracker:
 
 def capture(env: Environment) -> tuple[StateLevel, Any]:
     """Where an environment is, and whether that is all of it (`EXACT`) or not (`APPROXIMATE`)."""
-    chain = list(layers(env))
+    chain = _chain(env)
     encoder = Encoder(chain)
     attributes = []
     hidden = []
@@ -94,8 +94,9 @@ def capture(env: Environment) -> tuple[StateLevel, Any]:
             hidden.append(index)
     tree = _tree(chain, attributes)
     hook = _hook(chain, tree)
-    if mujoco_state.is_mujoco(env):
-        tree["simulation"] = mujoco_state.capture(env)
+    simulated = next((layer for layer in reversed(chain) if mujoco_state.is_mujoco(layer)), None)
+    if simulated is not None:
+        tree["simulation"] = mujoco_state.capture(simulated)
     is_exact = all(hook is not None and index >= hook for index in hidden)
     return (StateLevel.EXACT if is_exact else StateLevel.APPROXIMATE), tree
 
@@ -105,7 +106,7 @@ def capture_for_reset(env: Environment) -> Any:
 
     Long lists are left out: those of a Box2D world hold the last episode's terrain, which a reset makes anew.
     """
-    chain = list(layers(env))
+    chain = _chain(env)
     encoder = Encoder(chain)
     attributes = [
         encoder.attributes(layer, _skipped(layer), str(index), longest=_LONGEST) for index, layer in enumerate(chain)
@@ -124,7 +125,7 @@ def restore(env: Environment, tree: Any, *, strict: bool = True) -> None:
     Raises:
         RLFrameworkError: The state is not one of this environment.
     """
-    chain = list(layers(env))
+    chain = _chain(env)
     names = [_class_of(layer) for layer in chain]
     if names != list(tree["layers"]):
         raise RLFrameworkError(f"The state is one of {tree['layers']}, the environment here is {names}.")
@@ -132,7 +133,7 @@ def restore(env: Environment, tree: Any, *, strict: bool = True) -> None:
     packages -= {"builtins"}
     decoder = Decoder(chain, packages)
     if tree["simulation"] is not None:
-        mujoco_state.restore(env, tree["simulation"])
+        mujoco_state.restore(chain[-1], tree["simulation"])
     hook = tree["hook"]
     for index, (layer, attributes) in enumerate(zip(chain, tree["attributes"], strict=True)):
         by_hook = hook is not None and index >= hook["layer"]
@@ -141,15 +142,20 @@ def restore(env: Environment, tree: Any, *, strict: bool = True) -> None:
         _set_by_hook(chain[hook["layer"]], Decoder(chain, packages).decode(hook["state"], None))
 
 
-def plain_observation(observation: Tree) -> list[Any]:
-    """The leaves of an observation, copied."""
-    return [np.array(leaf) for leaf in leaves(observation)]
+def plain_observation(observation: Tree, space: gym.Space[Any]) -> list[Any]:
+    """The leaves of an observation, copied, in the order of its space: an environment may give its parts in another."""
+    return leaves(map_tree(lambda _, leaf: np.array(leaf), map_space(lambda leaf: leaf.dtype, space), observation))
 
 
 def observation_from_plain(plain: list[Any], space: gym.Space[Any]) -> Tree:
     """The observation that `plain_observation` took apart."""
     arrays = iter(plain)
     return map_tree(lambda _: next(arrays), map_space(lambda leaf: leaf.dtype, space))
+
+
+def _chain(env: Environment) -> list[Environment]:
+    """Everything that has attributes of its own: the wrappers, the environment, the simulated one that it keeps."""
+    return [*layers(env), *mujoco_state.nested(env)[:1]]
 
 
 def _tree(chain: list[Environment], attributes: list[dict[str, Any]]) -> dict[str, Any]:

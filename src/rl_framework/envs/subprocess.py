@@ -18,7 +18,7 @@ from rl_framework.core.spaces import check_equal, check_supported
 from rl_framework.core.trees import Tree, copy_tree, map_tree
 from rl_framework.envs.batch import ActionReader
 from rl_framework.envs.crew import Crew
-from rl_framework.envs.messages import STEP, StepRemarks
+from rl_framework.envs.messages import STEP, StepRemarks, unpack
 from rl_framework.envs.serial import check_schedule, check_state, selected_rows
 from rl_framework.envs.shared_memory import SharedArrays, create_shared_file, map_shared_file, remove_file
 from rl_framework.envs.vector_env import EnvironmentState, EnvSpec, StateLevel, VectorStep
@@ -47,6 +47,7 @@ class SubprocessVectorEnv:
 
     def __init__(self, factories: Sequence[Factory], timeout: float = 60.0) -> None:
         packed = [_pack_factory(factory, row) for row, factory in enumerate(factories)]
+        self._first_factory = packed[0]
         self._crew = Crew(len(packed), timeout)
         self._left_over: Path | None = None
         try:
@@ -75,6 +76,11 @@ class SubprocessVectorEnv:
     def action_masks(self) -> BoolArray | None:
         """Allowed actions for the current observations. `[B, n]`"""
         return self._masks
+
+    def make_another(self) -> gym.Env[Any, Any]:
+        """An environment like that of the first row, in this process; closing it is up to the caller."""
+        env: gym.Env[Any, Any] = unpack(self._first_factory)()
+        return env
 
     def reset(self, seed: int | None = None) -> Tree:
         """Open an episode in every row. `[B, ...]`"""

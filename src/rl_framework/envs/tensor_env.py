@@ -81,6 +81,17 @@ class TensorEnv(ABC):
         """Allowed choices for the current observations, None without masks. `[B, n]`, bool"""
         return None
 
+    def successes(self, observations: Tree) -> Tensor | None:  # noqa: ARG002  (for tasks that know)
+        """Whether an episode that ends with these observations was a success; None where the task does not say.
+
+        Args:
+            observations: The last ones of episodes. `[N, ...]` per leaf
+
+        Returns:
+            `[N]`, bool
+        """
+        return None
+
     @abstractmethod
     def reset(self, seed: int | None = None, options: Mapping[str, Any] | None = None) -> Tree:
         """Open an episode in every row. `[B, ...]` per leaf

@@ -17,15 +17,18 @@ if TYPE_CHECKING:
 
 PREFIX = "tensor:"
 TENSOR_TASKS = {
-    "Acrobot": "acrobot",
-    "CartPole": "cart_pole",
-    "ContinuousDummyEnv": "drive_to_origin",
-    "DiscreteDummyEnv": "drive_to_origin",
-    "MountainCar": "mountain_car",
-    "MountainCarContinuous": "mountain_car",
-    "Pendulum": "pendulum",
+    "Acrobot": "tensor_tasks.acrobot",
+    "BitFlipping": "goal_tasks.bit_flipping",
+    "CartPole": "tensor_tasks.cart_pole",
+    "ContinuousDummyEnv": "tensor_tasks.drive_to_origin",
+    "DiscreteDummyEnv": "tensor_tasks.drive_to_origin",
+    "MountainCar": "tensor_tasks.mountain_car",
+    "MountainCarContinuous": "tensor_tasks.mountain_car",
+    "Pendulum": "tensor_tasks.pendulum",
+    "PointMaze2D": "goal_tasks.point_maze",
+    "PointUMaze2D": "goal_tasks.point_maze",
 }
-"""Names after the prefix, each with the module of `envs.tensor_tasks` that has a class of that name."""
+"""Names after the prefix, each with the module of `rl_framework.envs` that has a class of that name."""
 
 
 class TensorSource(EnvironmentSource):
@@ -86,7 +89,7 @@ class NamedTensorSource(EnvironmentSource):
         from rl_framework.envs.tensor_vector_env import TensorVectorEnv
 
         _refuse_processes(vectorization)
-        module = importlib.import_module(f"rl_framework.envs.tensor_tasks.{TENSOR_TASKS[self._name]}")
+        module = importlib.import_module(f"rl_framework.envs.{TENSOR_TASKS[self._name]}")
         return TensorVectorEnv(cast("TensorEnv", getattr(module, self._name)(n_envs)), owned=True)
 
 

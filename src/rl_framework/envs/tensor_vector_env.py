@@ -8,7 +8,6 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -19,6 +18,7 @@ from rl_framework.core.policy import BoolArray
 from rl_framework.core.reports import EpisodeSummary
 from rl_framework.core.trees import Tree, map_tree, select
 from rl_framework.envs.batch import ActionReader, find_invalid_number
+from rl_framework.envs.registration import find_spec
 from rl_framework.envs.serial import check_state, selected_rows
 from rl_framework.envs.tensor_env import TensorEnv, TensorStep
 from rl_framework.envs.vector_env import EnvironmentState, EnvSpec, StateLevel, VectorEnv, VectorStep
@@ -204,8 +204,14 @@ class TensorVectorEnv(VectorEnv):
 
     def _summaries(self, ended: Sequence[int], step: TensorStep) -> tuple[EpisodeSummary, ...]:
         """Close the books of the episodes that ended."""
+        successes = self.tensor_env.successes(step.final) if ended else None
         kept = tuple(
-            EpisodeSummary(row=row, total_reward=float(self._totals[row]), length=int(self._lengths[row]))
+            EpisodeSummary(
+                row=row,
+                total_reward=float(self._totals[row]),
+                length=int(self._lengths[row]),
+                success=None if successes is None else bool(successes[row]),
+            )
             for row in ended
         )
         self._totals[ended], self._lengths[ended] = 0.0, 0
@@ -228,7 +234,7 @@ class TensorVectorEnv(VectorEnv):
         if name == "render_mode":
             return None
         if name == "spec":
-            return None if self.spec.id is None else gym.spec(self.spec.id)
+            return None if self.spec.id is None else find_spec(self.spec.id)
         try:
             return getattr(self.tensor_env, name)
         except AttributeError:

@@ -19,8 +19,13 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F  # noqa: N812  # torch's own convention
 
+from rl_framework.errors import InvalidInputError
+from rl_framework.nn.scratch import SCRATCH
+
 FEWEST_ROWS = 128
 """With fewer rows, calling the operations from Python costs more than it saves."""
+FEWEST_BORROWED = 512
+"""From so many rows on, memory that is new costs more than to look for some that is not."""
 FEW_NUMBERS = 4096
 """Of fewer numbers, torch's own tanh is found sooner than four operations are called."""
 
@@ -87,14 +92,15 @@ class MLP(nn.Sequential):
         return self._run(features, last)
 
     def _run(self, features: Tensor, last: nn.Linear | None) -> Tensor:
-        is_direct = _SCOPE.is_direct and torch.is_grad_enabled() and not features.requires_grad
-        if self._activation is None or not _may_be_fused(features, is_direct=is_direct):
+        has_gradients = torch.is_grad_enabled()
+        is_direct = has_gradients and _SCOPE.is_direct and not features.requires_grad
+        if self._activation is None or not _may_be_fused(features, any_size=is_direct or not has_gradients):
             hidden: Tensor = super().forward(features)  # type: ignore[no-untyped-call]  # torch's
             return hidden if last is None else F.linear(hidden, last.weight, last.bias)
         linear = self._linear if last is None else [*self._linear, last]
-        parameters = [tensor for layer in linear for tensor in (layer.weight, layer.bias)]
-        if not torch.is_grad_enabled():
-            return _forward(features, self._activation, len(self._linear), parameters)[-1]
+        parameters = [_parameter(layer, name) for layer in linear for name in ("weight", "bias")]
+        if not has_gradients:
+            return _outputs(features, self._activation, len(self._linear), parameters)
         if is_direct and parameters and all(parameter.requires_grad for parameter in parameters):
             return _DirectMLP.apply(  # type: ignore[no-untyped-call,no-any-return]  # torch's
                 parameters[-1], features, self._activation, len(self._linear), parameters
@@ -118,8 +124,9 @@ _SCOPE = _Scope()
 def direct_gradients() -> Iterator[None]:
     """A block in which layers are set up to add their gradients to `.grad` themselves when `backward` is called.
 
-    For whoever calls `loss.backward()` and wants nothing else: `torch.autograd.grad` and hooks do not see gradients
-    of these layers' parameters. It saves automatic differentiation half of its work where batches are small.
+    For whoever calls `loss.backward()` once for each loss and wants nothing else: `torch.autograd.grad` and hooks do
+    not see gradients of these layers' parameters. It saves automatic differentiation half of its work where batches
+    are small.
     """
     before, _SCOPE.is_direct = _SCOPE.is_direct, True
     try:
@@ -128,24 +135,55 @@ def direct_gradients() -> Iterator[None]:
         _SCOPE.is_direct = before
 
 
-def _may_be_fused(features: Tensor, *, is_direct: bool) -> bool:
+def _may_be_fused(features: Tensor, *, any_size: bool) -> bool:
     if torch.compiler.is_compiling():  # First, because whoever exports must not ask for the number of rows.
         return False
     return (
-        features.device.type == "cpu"
-        and features.dim() == 2
-        and (is_direct or len(features) >= FEWEST_ROWS or not torch.is_grad_enabled())
+        features.is_cpu
+        and features.ndim == 2
+        and (any_size or features.shape[0] >= FEWEST_ROWS)
         and not torch.is_autocast_enabled("cpu")
     )
 
 
-def _forward(features: Tensor, activation: Activation, n_activated: int, parameters: Sequence[Tensor]) -> list[Tensor]:
-    """What goes into each layer, and the outputs of the last."""
+def _parameter(layer: nn.Module, name: str) -> Any:
+    """One of a layer's; where it is an ordinary one without `nn.Module.__getattr__`, which outlasts a small layer."""
+    own = layer._parameters
+    return own[name] if name in own else getattr(layer, name)
+
+
+def _forward(
+    features: Tensor, activation: Activation, n_activated: int, parameters: Sequence[Tensor], *, borrows: bool = False
+) -> list[Tensor]:
+    """What goes into each layer, and the outputs of the last.
+
+    Args:
+        features: What goes into the first.
+        activation: What follows the first `n_activated` layers.
+        n_activated: How many are followed by it.
+        parameters: Weights and biases in turn.
+        borrows: Whether what goes from layer to layer lies in memory that has to be given back.
+    """
     results = [features]
-    for index in range(len(parameters) // 2):
-        output = F.linear(results[-1], parameters[2 * index], parameters[2 * index + 1])
+    n_layers = len(parameters) // 2
+    for index in range(n_layers):
+        is_borrowed = borrows and index < n_layers - 1
+        output = (_borrowed_linear if is_borrowed else F.linear)(results[-1], *parameters[2 * index : 2 * index + 2])
         results.append(activation.apply(output) if index < n_activated else output)
     return results
+
+
+def _outputs(features: Tensor, activation: Activation, n_activated: int, parameters: Sequence[Tensor]) -> Tensor:
+    """The outputs of the last layer, for whoever needs nothing of the others."""
+    borrows = features.shape[0] >= FEWEST_BORROWED
+    results = _forward(features, activation, n_activated, parameters, borrows=borrows)
+    if borrows:
+        SCRATCH.give_back(results[1:-1])
+    return results[-1]
+
+
+def _borrowed_linear(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return torch.addmm(bias, inputs, weight.t(), out=SCRATCH.borrow(inputs.shape[0], weight.shape[0], weight.dtype))
 
 
 class _FusedMLP(torch.autograd.Function):
@@ -188,7 +226,8 @@ class _DirectMLP(torch.autograd.Function):
         parameters: Sequence[Tensor],
     ) -> Tensor:
         """Run the layers, and keep what goes into each."""
-        results = _forward(features, activation, n_activated, parameters)
+        borrows = features.shape[0] >= FEWEST_BORROWED
+        results = _forward(features, activation, n_activated, parameters, borrows=borrows)
         is_activated = n_activated == len(parameters) // 2
         ctx.results = [*results[:-1], results[-1].detach()] if is_activated else results[:-1]
         ctx.parameters, ctx.activation, ctx.n_activated = parameters, activation, n_activated
@@ -199,10 +238,15 @@ class _DirectMLP(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, ...]:
         """Chain rule, layer by layer from the last."""
         biases, weights = ctx.parameters[1::2], ctx.parameters[::2]
-        layers = _backward(gradient, ctx.results, weights, ctx.activation, ctx.n_activated)
+        results, ctx.results = ctx.results, None
+        if results is None:
+            raise InvalidInputError("Gradients of a block of direct_gradients() are found once: make the loss anew.")
+        layers = _backward(gradient, results, weights, ctx.activation, ctx.n_activated)
         for bias, (of_outputs, inputs, weight) in zip(reversed(biases), layers, strict=True):
             _accumulate(bias, of_outputs.sum(0))
             _accumulate(weight, _outer(of_outputs, inputs))
+        if gradient.shape[0] >= FEWEST_BORROWED:
+            SCRATCH.give_back(results[1 : len(weights)])
         return None, None, None, None, None
 
 
@@ -216,7 +260,18 @@ def _backward(
             gradient = activation.backward(gradient.clone() if is_foreign else gradient, results[index + 1])
         yield gradient, results[index], weights[index]
         if index:
-            gradient = gradient @ weights[index]
+            gradient = _through(gradient, weights[index], is_borrowed=index < len(weights) - 1)
+
+
+def _through(gradient: Tensor, weight: Tensor, *, is_borrowed: bool) -> Tensor:
+    """The gradient by what went into a layer, from that by what came out, which is not needed any more."""
+    n_rows = gradient.shape[0]
+    if n_rows < FEWEST_BORROWED:
+        return gradient @ weight
+    found = torch.mm(gradient, weight, out=SCRATCH.borrow(n_rows, weight.shape[1], gradient.dtype))
+    if is_borrowed:
+        SCRATCH.give_back((gradient,))
+    return found
 
 
 def _accumulate(parameter: Tensor, gradient: Tensor) -> None:

@@ -74,7 +74,9 @@ class RunningNormalization(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Normalised values as float32. `[B, *shape]`"""
-        return (values - self.centre).mul_(self.scale).clamp_(-self.clip, self.clip)
+        own = self._buffers  # What `nn.Module.__getattr__` does before it finds them takes as long as the arithmetic.
+        centred: Tensor = values - own["centre"]  # type: ignore[operator]  # never None
+        return centred.mul_(own["scale"]).clamp_(-self.clip, self.clip)  # type: ignore[arg-type]  # likewise
 
     def _load_from_state_dict(self, *arguments: Any) -> None:
         super()._load_from_state_dict(*arguments)

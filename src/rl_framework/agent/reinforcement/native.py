@@ -23,7 +23,7 @@ from rl_framework.core.references import reference_to, resolve, with_references,
 from rl_framework.core.seeding import restore_random_state
 from rl_framework.core.spaces import space_to_json
 from rl_framework.core.trees import Tree
-from rl_framework.envs.vector_env import EnvSpec, VectorEnv
+from rl_framework.envs.vector_env import EnvSpec, StateLevel, VectorEnv
 from rl_framework.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -108,6 +108,12 @@ class NativeAgent(RLAgent):
         """Environment steps that the agent has learned from in its life."""
         return self._timesteps if self._run is None else self._run.timesteps
 
+    @property
+    @override
+    def _agent_level(self) -> StateLevel:
+        """What the algorithm says, exact if it says nothing."""
+        return getattr(self._algorithm, "resume_level", StateLevel.EXACT)
+
     def _attach(self, env: VectorEnv) -> None:
         self._move_to(env)
 
@@ -133,6 +139,11 @@ class NativeAgent(RLAgent):
 
     def _move_to(self, env: VectorEnv) -> None:
         """Build the algorithm over an environment; what it has learned goes along."""
+        move = getattr(self._algorithm, "move_to", None)
+        if move is not None:
+            move(env)
+            self._spec = env.spec
+            return
         learned = None if self._algorithm is None else self._algorithm.state_dict()
         algorithm = self.algorithm_class(env, self.config)  # type: ignore[call-arg]  # a protocol tells no constructor
         if learned is not None:
@@ -173,10 +184,14 @@ class NativeAgent(RLAgent):
     @override
     def _onnx_network(self) -> OnnxNetwork:
         from rl_framework.agent.network_export import exported_network
+        from rl_framework.agent.rule_export import exported_rule
+        from rl_framework.algorithms.off_policy_acting import RulePolicy
         from rl_framework.envs.masks import mask_width
         from rl_framework.nn.network_policy import NetworkPolicy
 
         policy, spec = self.policy, self._known_spec()
+        if isinstance(policy, RulePolicy):
+            return exported_rule(policy)
         if not isinstance(policy, NetworkPolicy):
             return super()._onnx_network()
         return exported_network(policy, n_masked=mask_width(spec.action_space) if spec.has_action_masks else None)

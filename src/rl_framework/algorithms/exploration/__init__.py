@@ -1,0 +1,1 @@
+"""How actions are changed while an off-policy learner gathers experience."""

@@ -1,0 +1,1 @@
+"""Which goals an off-policy learner sets itself."""

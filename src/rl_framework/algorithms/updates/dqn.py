@@ -1,0 +1,161 @@
+"""DQN: values of all choices are learned, and the best one is taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gymnasium as gym
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from rl_framework.algorithms.flat_optimizer import FlatAdam
+from rl_framework.algorithms.parts import Workshop
+from rl_framework.algorithms.updates.base import Learned, RuleConfig, UpdateRule
+from rl_framework.algorithms.updates.building import initial_weights, make_optimizer
+from rl_framework.algorithms.updates.critic_heads import CriticHead, make_critic_head
+from rl_framework.core.trees import Tree
+from rl_framework.data.replay_batch import ReplayBatch
+from rl_framework.errors import SpaceError
+from rl_framework.nn.action_values import ActionValues
+from rl_framework.nn.control_features import ControlFeatures
+from rl_framework.nn.stacked_kernels import recorded_passes
+from rl_framework.nn.target_network import TargetNetwork
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DQNConfig(RuleConfig):
+    """Settings of DQN, besides those of `RuleConfig`.
+
+    Attributes:
+        double: Whether the network itself, in place of its target, says which choice is best in the next state.
+        dueling: Whether networks tell the value of a state from what choices add to it.
+    """
+
+    kind: Any = "dqn"
+    n_critics: int = 1
+    double: bool = False
+    dueling: bool = False
+
+    def make(self) -> DQN:
+        """The rule with these settings."""
+        return DQN(self)
+
+    def check_space(self, action_space: gym.Space[Any]) -> None:
+        """Refuse actions that are not choices."""
+        if not isinstance(action_space, spaces.Discrete):
+            raise SpaceError(
+                f"The rule {self.kind!r} learns choices, a Discrete, got {action_space}; take rule='sac', 'td3' or "
+                f"'ddpg' for actions that are numbers."
+            )
+
+
+class DQN(UpdateRule):
+    """Q-learning with a network and a slower copy of it.
+
+    The best choice is that of the value that is acted on. Values for other discount factors or horizons are those of
+    making this choice.
+
+    Attributes:
+        critics: Value all choices.
+        critic_targets: What they were, on average over a while.
+        head: Reads what they say.
+
+    Source: Mnih et al., Human-level control through deep reinforcement learning, Nature 518, 2015; double: van Hasselt,
+    Guez & Silver, 2015 (https://arxiv.org/abs/1509.06461); dueling: Wang et al., 2015
+    (https://arxiv.org/abs/1511.06581); quantiles: Dabney et al., 2017 (https://arxiv.org/abs/1710.10044).
+    """
+
+    config: DQNConfig
+
+    def __init__(self, config: DQNConfig | None = None) -> None:
+        super().__init__(config or DQNConfig())
+
+    def build(self, workshop: Workshop) -> None:
+        """Make the networks and their optimiser."""
+        config, spec = self.config, workshop.spec
+        self.generator = workshop.generator
+        self.head: CriticHead = make_critic_head(config, workshop.gammas)
+        self.features = ControlFeatures(spec.observation_space, normalize=config.normalize_observations)
+        with initial_weights(workshop.generator):
+            self.critics = ActionValues(
+                spec.action_space,
+                config.shape,
+                self.features,
+                n_members=config.n_critics,
+                n_outputs=self.head.n_outputs,
+                dueling=config.dueling,
+            ).to(workshop.device)
+        self.policy_network = self.critics
+        self.critic_targets = TargetNetwork(self.critics)
+        self.critic_optimizer = make_optimizer(self.critics, config, config.learning_rate, config.weight_decay)
+
+    def learn(self, batch: ReplayBatch, step: int) -> Learned:
+        """The networks, and what follows them."""
+        observations = self.features.prepare(batch.observations)
+        batch = replace(batch, next_observations=self.features.prepare(batch.next_observations))
+        weights = self.head.draw_weights(self.generator, batch.rewards.device)
+        targets = self.targets(batch, weights)
+        with recorded_passes():
+            outputs = of_choices(self.critics(observations), batch.actions)
+            found = self.head.loss(outputs, targets, weights)
+            loss = found.mean(batch.weights)
+            self.critic_optimizer.minimize(loss)
+        if step % self.config.target_every == 0:
+            self.critic_targets.update(self.config.target_share)
+        value = self.head.acting(self.head.means(outputs.detach())).mean()
+        return Learned(metrics={"train/critic_loss": loss.detach(), "train/value": value}, errors=found.errors)
+
+    @torch.no_grad()
+    def targets(self, batch: ReplayBatch, weights: Tensor | None) -> Tensor:
+        """What the networks should say of transitions. `[N, V, A]`
+
+        Args:
+            batch: The transitions.
+            weights: Of the members of a random ensemble. `[E]`
+        """
+        following = self.critic_targets(batch.next_observations)
+        known = self.critics(batch.next_observations) if self.config.double else following
+        best = self.choice_values(known, weights).argmax(1)
+        return self.head.targets(batch, self.head.samples(of_choices(following, best), weights))
+
+    def choice_values(self, outputs: Tensor, weights: Tensor | None = None) -> Tensor:
+        """What each choice is worth to all members together. `[E, N, n, K]` to `[N, n]`"""
+        return self.head.combined(self.head.acting(self.head.means(outputs)), weights)
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The networks, and what follows them."""
+        return {"critics": self.critics, "critic_targets": self.critic_targets}
+
+    def optimizers(self) -> dict[str, FlatAdam]:
+        """One."""
+        return {"critics": self.critic_optimizer}
+
+    @torch.no_grad()
+    def act(self, observations: Tree, *, deterministic: bool, generator: torch.Generator | None = None) -> Tensor:
+        """The best choices, in either case. `[N]`"""
+        del deterministic, generator
+        return self.choice_values(self.critics(observations)).argmax(1)
+
+    @torch.no_grad()
+    def values(self, observations: Tree, actions: Tensor | None = None) -> Tensor:
+        """See `UpdateRule.values`. `[N]`"""
+        outputs = self.critics(observations)
+        if actions is None:
+            actions = self.choice_values(outputs).argmax(1)
+        return self.head.acting(self.head.means(of_choices(outputs, actions))).amin(0)
+
+
+def of_choices(outputs: Tensor, choices: Tensor) -> Tensor:
+    """What is said of one choice per row.
+
+    Args:
+        outputs: `[E, N, n, K]`
+        choices: `[N]`
+
+    Returns:
+        `[E, N, K]`
+    """
+    index = choices.view(1, -1, 1, 1).expand(len(outputs), -1, 1, outputs.shape[-1])
+    return outputs.gather(2, index).squeeze(2)

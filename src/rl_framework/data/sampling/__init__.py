@@ -1,0 +1,1 @@
+"""Index work on a replay: which rows, under which goals, over how many steps."""

@@ -1,0 +1,220 @@
+"""Layers of a stack of networks as one operation, with the gradient written out.
+
+Activations are computed in place and their derivative from their result. Where only what goes in is learned from, as
+in the step of an actor that critics judge, no gradient of a parameter is computed, and of what goes in only that of
+the columns which are wanted.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from rl_framework.nn.mlp import Activation
+
+FEW_OUTPUTS = 16
+"""With fewer, products are fastest in the order in which rows come last."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Recording:
+    """A pass through a stack whose gradients are still to come.
+
+    Attributes:
+        activation: What followed all layers but the last.
+        inputs: What went into each layer.
+        outputs: What came out of the last, a leaf of its own.
+        weights: Of each layer.
+        gradients: Where those of the parameters are added up, in their order.
+    """
+
+    activation: Activation
+    inputs: Sequence[Tensor]
+    outputs: Tensor
+    weights: Sequence[Tensor]
+    gradients: Sequence[Tensor]
+
+    def add_gradients(self, of_outputs: Tensor) -> None:
+        """Add those of the parameters."""
+        index = len(self.weights)
+        for rows, gradient in _backward(of_outputs, self.inputs, self.weights, self.activation):
+            index -= 1
+            of_weight, of_bias = self.gradients[index], self.gradients[len(self.weights) + index]
+            of_bias.add_(gradient.sum(1, keepdim=True))
+            if gradient.shape[2] < FEW_OUTPUTS:
+                of_weight.mT.baddbmm_(gradient.mT, rows)
+            else:
+                of_weight.baddbmm_(rows.mT, gradient)
+
+
+class _Scope(threading.local):
+    """Whether a thread records passes, and those whose gradients are still to come."""
+
+    def __init__(self) -> None:
+        self.is_recording = False
+        self.recordings: list[_Recording] = []
+
+
+_SCOPE = _Scope()
+
+
+@contextmanager
+def recorded_passes() -> Iterator[None]:
+    """A block in which stacks of networks record what they compute, and `backward` has their gradients computed.
+
+    It saves automatic differentiation most of its work, which is most of all work where networks are small. Only
+    `backward` of this module sees gradients of stacks' parameters here: `Tensor.backward` and `torch.autograd.grad` end
+    at their outputs. Stacks whose parameters have no `.grad` yet, or whose inputs are learned from, do as outside.
+    """
+    before, _SCOPE.is_recording = _SCOPE.is_recording, True
+    try:
+        yield
+    finally:
+        _SCOPE.is_recording = before
+        if not before:
+            _SCOPE.recordings.clear()
+
+
+def backward(loss: Tensor) -> None:
+    """Add the gradients of a loss to those of the parameters, also of stacks that were recorded."""
+    loss.backward()  # type: ignore[no-untyped-call]  # torch's
+    recordings, _SCOPE.recordings = _SCOPE.recordings, []
+    for recording in recordings:
+        gradient = recording.outputs.grad
+        if gradient is None:
+            _SCOPE.recordings.append(recording)
+            continue
+        with torch.no_grad():
+            recording.add_gradients(gradient)
+
+
+def run_stack(
+    inputs: Tensor, actions: Tensor | None, activation: Activation, weights: Sequence[Tensor], biases: Sequence[Tensor]
+) -> Tensor:
+    """The outputs of a stack, with gradients by those of the arguments that want them, which can be taken once.
+
+    Args:
+        inputs: `[N, F]` or `[E, N, F]`
+        actions: Further columns. `[N, A]` or `[E, N, A]`
+        activation: What follows all layers but the last.
+        weights: Of each layer. `[E, n_inputs, n_outputs]`
+        biases: Of each layer. `[E, 1, n_outputs]`
+
+    Returns:
+        `[E, N, n_outputs]`
+    """
+    if torch.is_grad_enabled():
+        gradients = _recordable(inputs, actions, (*weights, *biases)) if _SCOPE.is_recording else None
+        if gradients is None:
+            return _Stack.apply(  # type: ignore[no-untyped-call,no-any-return]  # torch's
+                inputs, actions, activation, *weights, *biases
+            )
+        with torch.no_grad():
+            results = _forward(_rows(inputs, actions, len(weights[0])), activation, weights, biases)
+        outputs = results.pop().requires_grad_()
+        _SCOPE.recordings.append(_Recording(activation, results, outputs, weights, gradients))
+        return outputs
+    return _forward(_rows(inputs, actions, len(weights[0])), activation, weights, biases)[-1]
+
+
+def _recordable(inputs: Tensor, actions: Tensor | None, parameters: Sequence[Tensor]) -> list[Tensor] | None:
+    """Where gradients of parameters are added up, if all have such a place, and if nothing else wants gradients."""
+    if inputs.requires_grad or (actions is not None and actions.requires_grad):
+        return None
+    gradients = [parameter.grad for parameter in parameters if parameter.requires_grad and parameter.grad is not None]
+    return gradients if len(gradients) == len(parameters) else None
+
+
+def _rows(inputs: Tensor, actions: Tensor | None, n_members: int) -> Tensor:
+    """What goes into the first layer. `[E, N, F + A]`"""
+    rows = inputs if actions is None else torch.cat([inputs, actions], -1)
+    return rows if rows.dim() == 3 else rows.expand(n_members, -1, -1)
+
+
+def _forward(rows: Tensor, activation: Activation, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> list[Tensor]:
+    """What goes into each layer, and the outputs of the last."""
+    results = [rows]
+    last = len(weights) - 1
+    for index, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        if weight.shape[2] < FEW_OUTPUTS:
+            output = torch.baddbmm(bias.mT, weight.mT, results[-1].mT).mT
+        else:
+            output = torch.baddbmm(bias, results[-1], weight)
+        results.append(activation.apply(output) if index < last else output)
+    return results
+
+
+def _backward(
+    gradient: Tensor, inputs: Sequence[Tensor], weights: Sequence[Tensor], activation: Activation
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """From the last layer to the first: what went in, and the gradient by what came out. `[E, N, ...]` both"""
+    for index in reversed(range(len(weights))):
+        yield inputs[index], gradient
+        if index:
+            gradient = activation.backward(_by_inputs(gradient, weights[index]), inputs[index])
+
+
+class _Stack(torch.autograd.Function):
+    """The layers as one operation."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, inputs: Tensor, actions: Tensor | None, activation: Activation, *parameters: Tensor
+    ) -> Tensor:
+        """Run the layers, and keep what goes into each."""
+        n_layers = len(parameters) // 2
+        rows = _rows(inputs, actions, len(parameters[0]))
+        results = _forward(rows, activation, parameters[:n_layers], parameters[n_layers:])
+        ctx.activation, ctx.n_layers = activation, n_layers
+        ctx.is_shared = inputs.dim() == 2, actions is not None and actions.dim() == 2
+        ctx.n_actions = 0 if actions is None else actions.shape[-1]
+        ctx.save_for_backward(*results[:-1], *parameters[:n_layers])
+        return results[-1]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        """Chain rule, layer by layer from the last."""
+        n, wants = ctx.n_layers, ctx.needs_input_grad[3:]
+        inputs, weights = ctx.saved_tensors[:n], ctx.saved_tensors[n:]
+        found: list[Tensor | None] = [None] * (2 * n)
+        index, gradient = n, of_outputs
+        for rows, gradient in _backward(of_outputs, inputs, weights, ctx.activation):
+            index -= 1
+            found[index] = _outer(rows, gradient) if wants[index] else None
+            found[n + index] = gradient.sum(1, keepdim=True) if wants[n + index] else None
+        return *_by_columns(ctx, gradient, weights[0]), None, *found
+
+
+def _by_columns(ctx: Any, gradient: Tensor, weight: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients by the inputs and by the actions, where they are wanted."""
+    wants_inputs, wants_actions = ctx.needs_input_grad[:2]
+    n_inputs = weight.shape[1] - ctx.n_actions
+    inputs = _by_inputs(gradient, weight[:, :n_inputs]) if wants_inputs else None
+    actions = _by_inputs(gradient, weight[:, n_inputs:]) if wants_actions else None
+    if inputs is not None and ctx.is_shared[0]:
+        inputs = inputs.sum(0)
+    if actions is not None and ctx.is_shared[1]:
+        actions = actions.sum(0)
+    return inputs, actions
+
+
+def _by_inputs(gradient: Tensor, weight: Tensor) -> Tensor:
+    """`[E, N, n_outputs]`, `[E, F, n_outputs]`, to `[E, N, F]`: always a new tensor."""
+    if weight.shape[2] == 1:
+        return gradient * weight.mT
+    return torch.bmm(gradient, weight.mT)
+
+
+def _outer(rows: Tensor, gradient: Tensor) -> Tensor:
+    """Sum over rows of the outer products. `[E, N, F]`, `[E, N, n_outputs]`, to `[E, F, n_outputs]`"""
+    if gradient.shape[2] < FEW_OUTPUTS:
+        return torch.bmm(gradient.mT, rows).mT
+    return torch.bmm(rows.mT, gradient)
