@@ -72,6 +72,7 @@ bench-learning: install  ## Our PPO beside Stable-Baselines3's on five tasks; go
 
 bench-gpu: install  ## What needs a GPU; without one it says so.
 	$(BIN)/python -m benchmarks.ppo_gpu
+	$(BIN)/python -m benchmarks.off_policy_gpu
 
 lock: ## Resolve again: poetry.lock and constraints.txt. Needs Poetry 2.2+ with poetry-plugin-export.
 	$(POETRY) lock --no-interaction

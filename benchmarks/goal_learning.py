@@ -56,7 +56,13 @@ DDPG: Mapping[str, Any] = {
     "normalize_observations": True,
 }
 MAZE: Mapping[str, Any] = {
-    "rule": {**DDPG, "target_every": 40, "action_l2": 0.1, "gradient_value_clip": 5.0},
+    "rule": {
+        **DDPG,
+        "network": {"hidden_sizes": (128, 128)},
+        "target_every": 20,
+        "action_l2": 0.1,
+        "gradient_value_clip": 5.0,
+    },
     "replay": {"batch_size": 256, "relabel": "rfaab_1_4_3_1_1", "relabel_warm_up": 5_000},
     "exploration": {"kind": "gaussian", "std": 0.1, "epsilon": 0.1},
     "gamma": 0.98,
@@ -71,11 +77,17 @@ TASKS = {
         budget=500_000,
         every=25_000,
         parameters={
-            "rule": {**DDPG, "target_every": 2, "action_l2": 0.05, "clip_target_range": (-20.0, 0.0)},
+            "rule": {
+                **DDPG,
+                "network": {"hidden_sizes": (64, 64, 64)},
+                "target_every": 2,
+                "action_l2": 0.05,
+                "clip_target_range": (-20.0, 0.0),
+            },
             "replay": {"batch_size": 512, "relabel": "futureactual_2_2"},
             "exploration": {"kind": "gaussian", "std": 0.2, "epsilon": 0.3},
             "gamma": 0.95,
-            "optimize_every": 2,
+            "optimize_every": 1,
             "learning_starts": 5_000,
             "random_steps": 10_000,
         },

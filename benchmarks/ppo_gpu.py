@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.ppo_runs import our_rate, rl8_shape
 from benchmarks.rl8_environment import Rl8
-from benchmarks.side_by_side import RESULTS, Comparison, Limit, compare, machine, write_results
+from benchmarks.side_by_side import Comparison, Limit, compare, leave_open, write_results
 
 N_ENVS, HORIZON = 8192, 32
 REQUIRED_RATES = {256: 4e6, 64: 8e6}
@@ -65,21 +65,10 @@ def _our_rate(hidden: int, folder: Path) -> partial[float]:
     return partial(our_rate, make_env, parameters, ITERATIONS * N_ENVS * HORIZON, folder)
 
 
-def leave_open(reason: str) -> None:
-    """Say in the results file that nothing was measured, unless something was before."""
-    path = RESULTS / f"{NAME}.json"
-    if path.exists() and json.loads(path.read_text()).get("limits"):
-        print(f"Open: {reason}. The figures in {path} were taken on a GPU and stay.")
-        return
-    required = {f"transitions per second, 2x{hidden}": rate for hidden, rate in REQUIRED_RATES.items()}
-    content = {"machine": machine(), "open": reason, "required": {**required, "ratio to rl8": REQUIRED_RATIO}}
-    path.write_text(json.dumps(content, indent=2) + "\n")
-    print(f"Open: {reason}. Written to {path}")
-
-
 def main() -> None:
     if not torch.cuda.is_available():
-        leave_open("no GPU at hand")
+        rates = {f"transitions per second, 2x{hidden}": rate for hidden, rate in REQUIRED_RATES.items()}
+        leave_open(NAME, {**rates, "ratio to rl8": REQUIRED_RATIO}, "no GPU at hand")
         return
     with TemporaryDirectory(prefix="rl_framework-") as folder:
         comparisons, limits, missing = measure(Path(folder))

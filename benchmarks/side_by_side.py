@@ -7,7 +7,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -132,6 +132,23 @@ def write_results(name: str, comparisons: list[Comparison], limits: Sequence[Lim
     path.write_text(json.dumps(content, indent=2) + "\n")
     print(f"Written to {path}")
     return path
+
+
+def leave_open(name: str, required: Mapping[str, float], reason: str) -> None:
+    """Say in a results file that nothing was measured, unless something was before.
+
+    Args:
+        name: Of the file.
+        required: What was promised.
+        reason: Why it could not be measured.
+    """
+    path = RESULTS / f"{name}.json"
+    if path.exists() and json.loads(path.read_text()).get("limits"):
+        print(f"Open: {reason}. The figures in {path} were taken before and stay.")
+        return
+    content = {"machine": machine(), "open": reason, "required": dict(required)}
+    path.write_text(json.dumps(content, indent=2) + "\n")
+    print(f"Open: {reason}. Written to {path}")
 
 
 def machine() -> dict[str, Any]:

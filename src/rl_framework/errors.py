@@ -72,17 +72,20 @@ class EnvironmentTimeout(EnvironmentFailure, TimeoutError):
 
 
 class TrainingDivergedError(RLFrameworkError, ArithmeticError):
-    """A statistic of an update became NaN or infinite; the weights are those from before that update.
+    """A statistic of an update became NaN or infinite; the weights are good ones from before that update.
 
     Attributes:
         statistic: Its name, as in the reports.
         update: Number of the update in the algorithm's life, counted from 1.
+        kept: Number of the update after which the weights were as they are now.
     """
 
-    def __init__(self, statistic: str, value: float, update: int, hint: str) -> None:
+    def __init__(self, statistic: str, value: float, update: int, hint: str, *, kept: int | None = None) -> None:
+        kept = update - 1 if kept is None else kept
         super().__init__(
-            f"{statistic} became {value} in update {update}. The weights of update {update - 1} were kept. {hint}"
+            f"{statistic} became {value} in update {update}. The weights of update {kept} were kept. {hint}"
         )
+        self.kept = kept
         self.statistic = statistic
         self.update = update
 

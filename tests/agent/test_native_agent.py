@@ -15,6 +15,7 @@ from gymnasium import spaces
 
 from rl_framework.agent.catalog import load_agent
 from rl_framework.agent.reinforcement.native import NativeAgent
+from rl_framework.algorithms.off_policy import OffPolicy
 from rl_framework.algorithms.ppo import PPO
 from rl_framework.algorithms.ppo_config import PPOConfig
 from rl_framework.algorithms.vtrace_awr import VTraceAWR
@@ -22,7 +23,7 @@ from rl_framework.callbacks.checkpoint_schedule import CheckpointSchedule
 from rl_framework.callbacks.stop_conditions import StopOnPlateau
 from rl_framework.core.trees import leaves
 from rl_framework.envs.tensor_tasks.cart_pole import CartPole
-from rl_framework.errors import InvalidInputError, UnsafeArchiveError
+from rl_framework.errors import InvalidInputError, TrainingDivergedError, UnsafeArchiveError
 from rl_framework.testing.agent_contract import assert_same_files
 from rl_framework.testing.environments import AnySpaceEnv, MaskedCorridor, RecallEnv
 from tests.algorithms.test_ppo import OwnModel
@@ -205,3 +206,16 @@ def test_bad_minibatches_are_told_before_any_step() -> None:
     with pytest.raises(InvalidInputError, match="minibatches of 10"):
         agent.train([Counted(gym.make("CartPole-v1"))], 64, progress_bar=False)
     assert steps == []
+
+
+def test_an_agent_whose_learning_blows_up_acts_as_it_did_before(tmp_path: Path) -> None:
+    rule = {"kind": "ddpg", "network": {"hidden_sizes": (8,)}, "learning_rate": 1e25, "actor_learning_rate": 1e25}
+    settings = {"rule": rule, "learning_starts": 20, "random_steps": 20, "device": "cpu", "seed": 0}
+    agent = NativeAgent(OffPolicy, {**settings, "replay": {"batch_size": 8}})
+    with pytest.raises(TrainingDivergedError, match="Lower the learning rate"):
+        agent.train("Pendulum-v1", 200, progress_bar=False)
+    agent.save(tmp_path / "agent")
+    loaded = load_agent(tmp_path / "agent")
+    observations = np.zeros((3, 3), np.float32)
+    for each in (agent, loaded):
+        assert np.isfinite(each.policy.act(observations, deterministic=True).actions).all()

@@ -10,6 +10,7 @@ import torch
 
 from rl_framework.algorithms.off_policy import OffPolicy
 from rl_framework.algorithms.off_policy_config import OffPolicyConfig
+from rl_framework.algorithms.off_policy_learner import OffPolicyLearner
 from rl_framework.core.trees import leaves
 from rl_framework.envs.goal_tasks.gymnasium_tasks import BitFlippingEnv, PointUMaze2DEnv
 from rl_framework.envs.source import open_environments
@@ -29,6 +30,27 @@ RULES: dict[str, dict[str, Any]] = {
         "replay": HINDSIGHT,
         "goals": {"kind": "mega", "episode_steps": 12, "n_candidates": 10},
     },
+    "ddpg with goals, OMEGA by novelty": {
+        "rule": {"kind": "ddpg"},
+        "replay": HINDSIGHT,
+        "goals": {
+            "kind": "omega",
+            "density": {"kind": "novelty", "hidden_size": 8, "batch_size": 16},
+            "mixing": {"every": 5, "n_desired": 20, "n_achieved": 40},
+            "overshoot": 0.5,
+            "episode_steps": 12,
+            "n_candidates": 10,
+        },
+    },
+    "ddpg with goals of intermediate difficulty": {
+        "rule": {"kind": "ddpg"},
+        "replay": {**HINDSIGHT, "selection": {"kind": "trajectory", "refit_every": 20}},
+        "goals": {
+            "kind": "intermediate_difficulty",
+            "prediction": {"hidden_size": 8, "every": 3, "n_episodes": 10},
+            "n_candidates": 10,
+        },
+    },
     "dqn with novelty": {"rule": {"kind": "dqn"}, "intrinsic": {"kind": "rnd", "batch_size": 16}},
 }
 """Settings of learners of many kinds."""
@@ -38,7 +60,7 @@ def environments_for(kind: str, n_envs: int = 2) -> VectorEnv:
     """Fresh environments that a kind of learner learns in."""
     if kind.endswith("hindsight"):
         return open_environments([BitFlippingEnv(n_bits=4) for _ in range(n_envs)])
-    if kind.endswith("goals"):
+    if "with goals" in kind and not kind.endswith("device"):
         return open_environments([PointUMaze2DEnv(max_episode_steps=12) for _ in range(n_envs)])
     if kind.endswith("device"):
         return open_environments("tensor:BitFlipping", n_envs=n_envs)
@@ -71,7 +93,7 @@ def learner_for(kind: str, **settings: Any) -> OffPolicy:
     return learner
 
 
-def run(learner: OffPolicy, rounds: int) -> None:
+def run(learner: OffPolicyLearner, rounds: int) -> None:
     """Collect and learn in turns."""
     for _ in range(rounds):
         learner.collect()

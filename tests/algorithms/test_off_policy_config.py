@@ -36,6 +36,12 @@ def test_records_and_names_and_fields_are_the_same() -> None:
     assert as_records == as_words
 
 
+def test_ends_of_the_environments_are_not_those_of_goals_of_its_own() -> None:
+    assert OffPolicyConfig(goals="mega").replay.endings == "never"  # type: ignore[union-attr]  # a record
+    assert OffPolicyConfig(goals="mega", replay={"endings": "environment"}).replay.endings == "environment"  # type: ignore[union-attr]  # a record
+    assert OffPolicyConfig().replay.endings is None  # type: ignore[union-attr]  # a record
+
+
 def test_the_last_discount_factor_is_one_of_several() -> None:
     assert LearnerConfig(gamma=[0.5, 1]).gammas == (0.5, 1.0)
     assert LearnerConfig(gamma=0.5).gammas == (0.5,)
@@ -44,19 +50,27 @@ def test_the_last_discount_factor_is_one_of_several() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"gamma": 1.5}, r"gamma must lie in \[0, 1\]"),
+        ({"gamma": 1.5}, r"gamma.* must be a finite number in \[0, 1\]"),
         ({"gamma": ()}, "got none"),
-        ({"gamma": (0.9, "high")}, "gamma must lie"),
+        ({"gamma": (0.9, "high")}, "gamma.* must be a finite number"),
         ({"optimize_every": 0}, "optimize_every must be a whole number from 1, got 0"),
         ({"learning_starts": -1}, "learning_starts must be a whole number from 0"),
         ({"updates_per_graph": 1.5}, "updates_per_graph must be a whole number"),
         ({"seed": "one"}, "seed must be"),
         ({"replay": 3}, "replay must be a ReplayConfig"),
         ({"replay": {"batch_size": True}}, "batch_size of the replay must be a whole number from 1, got True"),
-        ({"replay": {"demonstration_share": 1.5}}, r"demonstration_share of the replay must lie in \[0, 1\]"),
+        (
+            {"replay": {"demonstration_share": 1.5}},
+            r"demonstration_share of the replay must be a finite number in \[0, 1\]",
+        ),
         ({"replay": {"relabel": "futur_4"}}, "'future_4'"),
         ({"replay": {"relabel": "future_4_4"}}, "future"),
         ({"replay": {"shaping": 0.5}}, "give relabel"),
+        ({"replay": {"shaping": -0.5, "relabel": "future_4"}}, "shaping"),
+        ({"goals": {"kind": "mega", "overshoot": 0.1}, "replay": {"n_step": 2}}, "rewards for different ones"),
+        ({"extra_parts": "mine"}, "extra_parts must be a mapping"),
+        ({"extra_parts": {"mine": "some"}}, "Unknown extra part 'mine'"),
+        ({"extra_parts": {"rule": {"kind": int}}}, "rule are those of other parts"),
         ({"replay": {"n_step": 3}, "rule": {"kind": "ddpg", "horizons": 5}}, "n_step=1, got 3"),
         ({"gamma": (0.9, 0.99), "rule": {"kind": "ddpg", "horizons": 5}}, "one discount factor"),
     ],
@@ -90,6 +104,7 @@ def test_what_is_misspelt_gets_a_suggestion(settings: dict[str, Any], said: str)
         (PrioritizedConfig, {"alpha": -0.1}, "alpha"),
         (PrioritizedConfig, {"beta": 1.1}, "beta"),
         (PrioritizedConfig, {"beta_steps": 0}, "beta_steps"),
+        (PrioritizedConfig, {"epsilon": 0.0}, "epsilon"),
         (TrajectoryPriorityConfig, {"temperature": -1.0}, "temperature"),
         (TrajectoryPriorityConfig, {"refit_every": 0}, "refit_every"),
         (TrajectoryPriorityConfig, {"n_components": 0}, "n_components"),

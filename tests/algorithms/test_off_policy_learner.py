@@ -15,9 +15,10 @@ from rl_framework.algorithms.exploration.action_noise import GaussianNoise, Gaus
 from rl_framework.algorithms.off_policy import OffPolicy
 from rl_framework.algorithms.off_policy_config import LearnerConfig, OffPolicyConfig
 from rl_framework.algorithms.off_policy_learner import OffPolicyLearner
-from rl_framework.algorithms.parts import Experience, Metrics, Part
+from rl_framework.algorithms.parts import Experience, Metrics, Part, Workshop
 from rl_framework.algorithms.replay_config import ReplayConfig
 from rl_framework.algorithms.replay_part import ReplayPart
+from rl_framework.algorithms.updates.base import UpdateRule
 from rl_framework.algorithms.updates.sac import SAC, SACConfig
 from rl_framework.algorithms.updates.td3 import TD3, TD3Config
 from rl_framework.core.goals import ACHIEVED_GOAL, DESIRED_GOAL
@@ -69,7 +70,7 @@ class TestParts:
         for _ in range(2):
             learner.collect()
             learner.update()
-        steps = [(name, hook) for hook in ("process", "process", "optimize") for name in names]
+        steps = [(name, hook) for hook in ("begin", "process", "process", "optimize") for name in names]
         assert trace == steps
 
     def test_a_rule_without_a_replay_is_refused(self) -> None:
@@ -134,12 +135,70 @@ class TestWhenItLearns:
         learner.update()
         assert learner.updates == 8
 
+    def test_a_replay_smaller_than_what_is_waited_for_does_not_wait_for_ever(self) -> None:
+        learner = joined({**typical(), "replay": ReplayPart(ReplayConfig(capacity=5, batch_size=2))})
+        for _ in range(12):
+            learner.collect()
+            learner.update()
+        assert learner.updates == 3
+
     def test_a_number_that_is_no_number_ends_it(self) -> None:
         learner = joined({"replay": ReplayPart(), "rule": TD3(TD3Config(network=SMALL)), "bad": Spoiler()})
         for _ in range(10):
             learner.collect()
         with pytest.raises(TrainingDivergedError, match="train/bad"):
             learner.update()
+
+
+class Poison(Part):
+    """Makes the weights of some networks NaN in one of the updates."""
+
+    def __init__(self, step: int, networks: tuple[str, ...]) -> None:
+        self._step, self._networks = step, networks
+
+    def set_up(self, workshop: Workshop) -> None:
+        self._rule = workshop.parts.get(UpdateRule)  # type: ignore[type-abstract]  # it is but looked for
+
+    def optimize(self, step: int) -> Metrics:
+        if step == self._step:
+            for name in self._networks:
+                for parameter in self._rule.networks()[name].parameters():
+                    parameter.data.fill_(torch.nan)
+        return {}
+
+
+class TestDivergence:
+    @pytest.mark.parametrize("networks", [("critics",), ("actor",), ("actor", "critics"), ("critic_targets",)])
+    def test_good_weights_come_back_and_environments_never_see_what_is_no_number(
+        self, networks: tuple[str, ...]
+    ) -> None:
+        witness = Witness()
+        learner = joined({**typical(), "poison": Poison(4, networks), "witness": witness})
+        rule = learner.parts["rule"]
+        while learner.updates == 0:
+            learner.collect()
+            learner.update()
+        good = tensors_of(rule.state_dict())
+        with pytest.raises(TrainingDivergedError, match="The weights of update 1 were kept") as caught:
+            run(learner, 20)
+        assert caught.value.kept == 1
+        assert caught.value.update in (4, 5)
+        assert all(map(torch.equal, good, tensors_of(rule.state_dict())))
+        assert all(bool(each.actions.isfinite().all()) for each in witness.seen)
+        run(learner, 20)
+        assert all(bool(tensor.isfinite().all()) for tensor in tensors_of(rule.state_dict()))
+
+    def test_weights_are_kept_every_hundred_updates(self) -> None:
+        learner = joined({**typical(), "poison": Poison(230, ("critics",))})
+        with pytest.raises(TrainingDivergedError, match="The weights of update 200 were kept"):
+            run(learner, 300)
+
+    def test_bad_weights_are_found_where_numbers_are_not_watched(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(OffPolicyLearner, "_is_watched", False)
+        learner = joined({**typical(), "poison": Poison(200, ("actor_target",))})
+        with pytest.raises(TrainingDivergedError, match="The weights of update 100 were kept") as caught:
+            run(learner, 250)
+        assert caught.value.update == 200
 
 
 class Spoiler(Part):

@@ -56,6 +56,17 @@ def resumed(kind: str, learner: OffPolicy, folder: Path) -> OffPolicy:
     return other
 
 
+def advanced(learner: OffPolicy, rounds: int) -> OffPolicy:
+    """The learner, after some rounds."""
+    run(learner, rounds)
+    return learner
+
+
+def learner_begins(learner: OffPolicy) -> None:
+    """Give a learner new episodes."""
+    learner.begin(learner.environments.reset(5), timesteps=0, target_timesteps=1000)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_goes_on_from_files_bit_for_bit(kind: str, tmp_path: Path) -> None:
     learner = learner_for(kind)
@@ -72,6 +83,19 @@ def test_goes_on_from_files_bit_for_bit(kind: str, tmp_path: Path) -> None:
         run(learner, 1)
         run(other, 1)
         assert same(numbers_of(learner), numbers_of(other))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_learners_with_one_state_go_their_own_ways(kind: str) -> None:
+    state = advanced(learner_for(kind), 30).state_dict()
+    one, other = learner_for(kind), learner_for(kind)
+    for learner in (one, other):
+        learner.load_state_dict(state)
+    before = numbers_of(other)
+    learner_begins(one)
+    run(one, 20)
+    assert same(numbers_of(other), before)
+    assert not same(numbers_of(one), before)
 
 
 def test_a_state_of_another_kind_of_learner_is_refused() -> None:

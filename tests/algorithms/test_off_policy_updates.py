@@ -10,6 +10,7 @@ import torch
 
 from rl_framework.algorithms.host_access import HostAccessRefused
 from rl_framework.algorithms.off_policy import OffPolicy
+from rl_framework.envs.goal_rewards import DistanceReward
 from tests.algorithms.off_policy_learners import SMALL, config_for, environments_for, run, same, tensors_of
 from tests.algorithms.replay_backend import ReplayBackend
 
@@ -80,6 +81,18 @@ def test_a_reward_on_the_host_keeps_updates_out_of_graphs(caplog: pytest.LogCapt
         for made in (one, other):
             run(made, 25)
     assert "runs without a CUDA graph" in caplog.text
+    assert same(learned(one), learned(other))
+
+
+def test_a_new_run_learns_from_what_its_own_environments_pay() -> None:
+    one, other = (learner("dqn with goals on the device", each) for each in (None, ReplayBackend()))
+    for made in (one, other):
+        run(made, 20)
+        env = environments_for("dqn with goals on the device")
+        env.tensor_env.goal_reward = DistanceReward(1.5)  # type: ignore[attr-defined]  # it has one
+        made.move_to(env)
+        made.begin(env.reset(seed=4), timesteps=0, target_timesteps=0)
+        run(made, 20)
     assert same(learned(one), learned(other))
 
 

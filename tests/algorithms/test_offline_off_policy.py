@@ -18,6 +18,7 @@ from rl_framework.algorithms.replay_part import ReplayPart
 from rl_framework.checkpoints.state_tree import read_state, write_state
 from rl_framework.data.episode import Episode
 from rl_framework.data.episode_sequence import EpisodeSequence
+from rl_framework.envs.goal_rewards import DistanceReward
 from rl_framework.envs.source import open_environments
 from rl_framework.errors import InvalidInputError
 from tests.algorithms.off_policy_learners import SMALL, config_for, environments_for, numbers_of, same
@@ -64,6 +65,12 @@ def replay_of(learner: OffPolicy) -> ReplayPart:
     replay = learner.parts["replay"]
     assert isinstance(replay, ReplayPart)
     return replay
+
+
+def learn_online(learner: OffPolicy, rounds: int) -> None:
+    for _ in range(rounds):
+        learner.collect()
+        learner.update()
 
 
 def learn(learner: OfflineOffPolicy, rounds: int) -> int:
@@ -171,7 +178,58 @@ class TestBesideEnvironments:
         assert learner.updates > 5
 
 
+def goal_episodes(n_episodes: int = 4, length: int = 10) -> EpisodeSequence:
+    """Recordings of a maze without rewards: a line along which the goal is far ahead."""
+    ahead = np.linspace(0.1, 0.9, length + 1, dtype=np.float32)[:, None] * np.ones((1, 2), np.float32)
+    places = {"observation": ahead, "achieved_goal": ahead, "desired_goal": np.full_like(ahead, 7.0)}
+    actions = np.full((length, 2), 0.08, np.float32)
+    return EpisodeSequence.from_episodes(
+        Episode(observations=places, actions=actions, rewards=None, terminated=False) for _ in range(n_episodes)
+    )
+
+
 class TestDemonstrations:
+    def goal_learner(self, data_set: Path) -> OffPolicy:
+        replay = {
+            "capacity": 100,
+            "batch_size": 64,
+            "relabel": "future_1",
+            "relabel_warm_up": 0,
+            "selection": "prioritized",
+            "demonstrations": str(data_set),
+            "demonstration_share": 0.5,
+        }
+        return OffPolicy(environments_for("ddpg with goals"), config_for("ddpg with goals", replay=replay))
+
+    def test_goals_without_rewards_are_relabelled_and_paid_for(self, tmp_path: Path) -> None:
+        goal_episodes().save(tmp_path / "demonstrations")
+        learner = self.goal_learner(tmp_path / "demonstrations")
+        learn_online(learner, 20)
+        batch = replay_of(learner).sample()
+        ends = batch.next_observations
+        paid = DistanceReward(0.15)(ends["achieved_goal"], ends["desired_goal"])
+        assert torch.equal(batch.rewards[:, 0], paid)
+        assert torch.equal(ends["desired_goal"], batch.observations["desired_goal"])
+        goals, along = ends["desired_goal"][32:], ends["achieved_goal"][32:]
+        is_real, is_future = (goals == 7.0).all(1), ((goals >= along) & (goals < 1.0)).all(1)
+        assert bool((is_real ^ is_future).all())
+        assert 8 <= int(is_real.sum()) <= 24
+
+    def test_priorities_of_demonstrations_survive_an_interruption(self, tmp_path: Path) -> None:
+        goal_episodes().save(tmp_path / "demonstrations")
+        learner = self.goal_learner(tmp_path / "demonstrations")
+        learn_online(learner, 20)
+        write_state(tmp_path, "learner", learner.state_dict())
+        other = self.goal_learner(tmp_path / "demonstrations")
+        other.load_state_dict(read_state(tmp_path, "learner"))
+        other.begin(other.environments.reset(1), timesteps=0, target_timesteps=0, resumes=True)
+        first, second = (replay_of(each).sample() for each in (learner, other))
+        assert first.weights is not None
+        assert second.weights is not None
+        assert torch.equal(first.rows, second.rows)
+        assert torch.equal(first.weights, second.weights)
+        assert len(set(first.weights.tolist())) > 4
+
     def test_settings_name_a_data_set(self, tmp_path: Path) -> None:
         episodes().save(tmp_path / "demonstrations")
         replay = {

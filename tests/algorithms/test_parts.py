@@ -8,7 +8,7 @@ from gymnasium import spaces
 
 from rl_framework.algorithms.parts import Experience, Part, Parts, Workshop, flatten_parts
 from rl_framework.envs.vector_env import EnvSpec
-from rl_framework.errors import InvalidInputError, UnknownOptionError
+from rl_framework.errors import InvalidInputError, SpaceError, UnknownOptionError
 
 
 class First(Part):
@@ -34,6 +34,13 @@ class First(Part):
 
 class Second(Part):
     needs: ClassVar[tuple[type[Part], ...]] = (First,)
+
+
+class Unfit(First):
+    """Cannot be set up."""
+
+    def set_up(self, workshop: Workshop) -> None:
+        raise SpaceError(f"not here, in {workshop.spec.action_space}")
 
 
 class Third(Part):
@@ -74,11 +81,13 @@ class TestOrder:
     def test_hooks_are_called_in_the_order_of_nested_lists(self) -> None:
         parts, trace = traced([Third(), [First(), [Second()]], []])
         parts.set_up(workshop(parts))
+        parts.begin(torch.zeros(2, 3))
         parts.process(experience())
         metrics = parts.optimize(1)
         parts.load_state_dict(parts.state_dict())
         names = ("Third", "First", "Second")
-        assert trace == [(name, hook) for hook in ("set_up", "process", "optimize", "save", "load") for name in names]
+        hooks = ("set_up", "begin", "process", "optimize", "save", "load")
+        assert trace == [(name, hook) for hook in hooks for name in names]
         assert metrics == {"train/first": 1.0}
 
     def test_parts_find_those_behind_them_when_they_are_set_up(self) -> None:
@@ -139,6 +148,15 @@ class TestReplacing:
         with pytest.raises(InvalidInputError, match="needs a First"):
             parts.replace("first", Third(), workshop(parts))
         assert parts["first"] is first
+
+    def test_a_part_that_cannot_be_set_up_changes_nothing(self) -> None:
+        third, first = Third(), First()
+        parts = Parts({"first": first, "third": third})
+        parts.set_up(workshop(parts))
+        with pytest.raises(SpaceError, match="not here"):
+            parts.replace("first", Unfit(), workshop(parts))
+        assert parts["first"] is first
+        assert third.found is first
 
     def test_a_new_name_stands_behind_all_others(self) -> None:
         parts = Parts({"first": First()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,18 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rl_framework.algorithms.intrinsic_rewards import IntrinsicReward
+from rl_framework.algorithms.off_policy import OffPolicy
+from rl_framework.algorithms.off_policy_config import OffPolicyConfig
 from rl_framework.algorithms.parts import Experience, Part, Parts, Workshop
 from rl_framework.algorithms.replay_config import ReplayConfig
 from rl_framework.algorithms.replay_part import ReplayPart, replay_columns
 from rl_framework.core.goals import ACHIEVED_GOAL, DESIRED_GOAL
 from rl_framework.data.replay_batch import ReplayBatch
 from rl_framework.data.sampling.trajectory_priorities import TrajectorySelection
+from rl_framework.envs.source import open_environments
 from rl_framework.envs.vector_env import EnvSpec
 from rl_framework.errors import InvalidInputError, SpaceError
+from rl_framework.testing.environments import BitFlipping
 
 GOAL = spaces.Box(-np.inf, np.inf, (1,))
 GOALS = spaces.Dict({"observation": spaces.Box(-np.inf, np.inf, (2,)), ACHIEVED_GOAL: GOAL, DESIRED_GOAL: GOAL})
@@ -173,3 +178,51 @@ def test_actions_are_kept_in_the_form_in_which_they_are_learned() -> None:
     assert replay_columns(spec)["actions"] == spaces.Box(-1.0, 1.0, (4,))
     shifted = EnvSpec(n_envs=1, observation_space=PLAIN, action_space=spaces.Discrete(3, start=5))
     assert replay_columns(shifted)["actions"] == spaces.Discrete(3)
+
+
+def test_transitions_that_are_not_saved_are_not_loaded_either(tmp_path: Path) -> None:
+    kept = replay_for(PLAIN, ReplayConfig(capacity=20, folder=str(tmp_path / "replay")))
+    kept.process(plain_step(0))
+    state = kept.state_dict()
+    smaller = replay_for(PLAIN, ReplayConfig(capacity=10, is_saved=False))
+    smaller.load_state_dict(state)
+    assert len(smaller.buffer) == 0
+    smaller.process(plain_step(1))
+    assert len(smaller.sample(3).rows) == 3
+    with pytest.raises(InvalidInputError, match="or is_saved=False to begin with an empty one"):
+        replay_for(PLAIN, ReplayConfig(capacity=20)).load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"replay": {"shaping": 0.1}},
+        {"replay": {"n_step": 3, "endings": "first_visit"}},
+        {"replay": {"selection": "trajectory"}},
+        {"goals": {"kind": "mega", "episode_steps": 4}},
+        {"goals": {"kind": "entropy_gain", "episode_steps": 4}},
+        {"goals": {"kind": "intermediate_difficulty", "episode_steps": 4}},
+    ],
+)
+def test_goals_of_whole_numbers_are_learned_about_like_others(settings: dict[str, dict[str, Any]]) -> None:
+    replay = {"capacity": 200, "batch_size": 8, "relabel": "rfaab_1_4_3_1_1", "relabel_warm_up": 0}
+    config = OffPolicyConfig(
+        rule={"kind": "dqn", "network": {"hidden_sizes": (8,)}},
+        replay={**replay, **settings.get("replay", {})},
+        goals=settings.get("goals"),
+        learning_starts=10,
+        random_steps=10,
+        device="cpu",
+        seed=0,
+    )
+    learner = OffPolicy(open_environments(BitFlipping(4)), config)
+    for _ in range(60):
+        learner.collect()
+        learner.update()
+    batch = learner.parts.get(ReplayPart).sample(200)
+    led_to = batch.next_observations
+    assert led_to[DESIRED_GOAL].dtype is led_to[ACHIEVED_GOAL].dtype is torch.int8
+    if "shaping" not in settings.get("replay", {}) and "n_step" not in settings.get("replay", {}):
+        reached = (led_to[DESIRED_GOAL] == led_to[ACHIEVED_GOAL]).all(1)
+        assert torch.equal(batch.rewards.flatten(), reached.float() - 1.0)
+        assert 0 < int(reached.sum()) < 200

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from rl_framework import StableBaselinesAgent
-from rl_framework.cli.algorithms import make_agent
+from rl_framework import NativeAgent, StableBaselinesAgent
+from rl_framework.algorithms.off_policy import OffPolicy
+from rl_framework.cli.algorithms import OFF_POLICY, make_agent
+from rl_framework.cli.parameters import with_parameters
 from rl_framework.cli.preset import preset_named, preset_names
 from rl_framework.envs.registration import find_spec
 from rl_framework.errors import UnknownOptionError
@@ -18,6 +20,20 @@ def test_every_preset_names_a_known_algorithm_its_parameters_and_an_environment(
     assert preset.total_timesteps > 0
     assert preset.n_envs > 0
     assert preset.source
+
+
+@pytest.mark.parametrize("name", [name for name in preset_names() if preset_named(name).algorithm in OFF_POLICY])
+def test_off_policy_presets_learn(name: str) -> None:
+    preset = preset_named(name)
+    quick = {"learning_starts": 100, "random_steps": 50, "seed": 0, "device": "cpu"}
+    small = {"replay.batch_size": 16, "replay.capacity": 1000, "rule.network.hidden_sizes": [16]}
+    agent = make_agent(preset.algorithm, with_parameters(preset.parameters, {**quick, **small}), preset.normalization)
+    agent.train(preset.environment, 300, n_envs=preset.n_envs, vectorization="serial", progress_bar=False)
+    assert isinstance(agent, NativeAgent)
+    learner = agent.algorithm
+    assert isinstance(learner, OffPolicy)
+    assert learner.updates >= 200 // learner.config.optimize_every
+    assert learner.config.gammas[-1] == preset.parameters["gamma"]
 
 
 def test_schedules_are_expressed_in_presets() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +20,10 @@ from scipy.stats import chisquare
 
 from rl_framework.algorithms.host_access import HostAccessRefused
 from rl_framework.checkpoints.state_tree import read_state, write_state
+from rl_framework.data import replay_storage
 from rl_framework.data.replay_buffer import ReplayBuffer
 from rl_framework.data.replay_columns import transition_columns
+from rl_framework.data.replay_storage import MemoryStorage
 from rl_framework.errors import InvalidInputError, SpaceError, UnknownOptionError
 from tests.algorithms.replay_backend import OperationTrace
 from tests.data.replays import (
@@ -110,6 +116,28 @@ def test_parts_of_columns_are_read_and_written() -> None:
     assert found["observations.position"].tolist() == [[9.0, 10.0], [1.0, -1.0], [7.0, 8.0]]
     assert found["terminated"].tolist() == [False, False, True]
     assert found["rewards"].tolist() == [0.0, 0.5, 1.0]
+
+
+def test_leaves_without_numbers_and_gaps_between_columns_are_read() -> None:
+    space = spaces.Dict({key: spaces.Box(-1.0, 1.0, shape) for key, shape in {"w": (), "x": (0,), "y": (2, 3)}.items()})
+    replay = ReplayBuffer(8, {"seen": space, "last": spaces.Box(-1.0, 1.0, (2,))})
+    seen = {"w": torch.rand(4), "x": torch.rand(4, 0), "y": torch.rand(4, 2, 3)}
+    last = torch.rand(4, 2)
+    rows = replay.add_episode({"seen": seen, "last": last})
+    found = replay.read(["seen", "last"], rows)
+    assert all(torch.equal(found["seen"][key], seen[key]) for key in seen)
+    apart = replay.read(["seen.w", "last"], rows)
+    assert torch.equal(apart["seen.w"], seen["w"])
+    assert torch.equal(apart["last"], last)
+
+
+@pytest.mark.parametrize(("draw", "steps"), [(0.0, 0), (0.5, 2), (0.999, 3)])
+def test_later_rows_are_found_by_draws(draw: float, steps: int) -> None:
+    replay = make_replay(20)
+    rows = replay.add_episode(numbered_entries(np.arange(4)))
+    draws = torch.full((1,), draw, dtype=torch.float64)
+    assert replay.any_later(rows[:1], draws).tolist() == [steps]
+    assert replay.any_later(rows[3:], draws).tolist() == [3]
 
 
 def test_what_was_read_is_not_changed_later() -> None:
@@ -282,3 +310,36 @@ def test_a_refused_step_leaves_the_replay_as_it_was() -> None:
     with pytest.raises(InvalidInputError):
         add_numbered(replay, [False] * 7)
     check_same(replay, slow)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux tells of a process")
+def test_room_for_rows_to_come_takes_no_memory() -> None:
+    code = """
+import numpy as np, torch
+from pathlib import Path
+from gymnasium import spaces
+from rl_framework.data.replay_buffer import ReplayBuffer
+def own():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
+before = own()
+replay = ReplayBuffer(1_000_000, {"x": spaces.Box(-1, 1, (128,), np.float32)})
+replay.add_episode({"x": torch.ones(1000, 128)})
+print(own() - before, float(replay.read(["x"], torch.arange(1000))["x"].sum()))
+"""
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    megabytes, total = map(float, printed.split())
+    assert megabytes < 50  # all rows are 524 MB
+    assert total == 128_000.0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the operating system does not say how much memory there is")
+def test_more_rows_than_fit_the_machine_are_told_of_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay_storage, "_zeros", lambda *_: torch.zeros(0))
+    widths, device = {torch.float32: 125}, torch.device("cpu")  # and 3 marks: 512 bytes per row
+    rows = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 512
+    with pytest.warns(UserWarning, match=r"takes [\d.]+ GB when it is full, and this machine has [\d.]+ GB\. Give"):
+        MemoryStorage(rows + 1, widths, device)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        MemoryStorage(rows, widths, device)

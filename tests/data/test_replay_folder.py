@@ -81,7 +81,7 @@ def test_a_state_is_passed_on_without_its_files(tmp_path: Path) -> None:
     assert (len(elsewhere), elsewhere.total) == (CAPACITY, 40)
     assert elsewhere.state_dict() == state
     assert not (tmp_path / "elsewhere").exists()
-    with pytest.raises(MissingArchiveError, match=r"no replay in .*elsewhere"):
+    with pytest.raises(MissingArchiveError, match=r"no replay in .*elsewhere; it lay in .*/replay when"):
         elsewhere.episodes()
     assert not (tmp_path / "elsewhere").exists()
 
@@ -157,3 +157,22 @@ def test_a_full_disk_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(memory_mapped_replay, "_reserve", refuse)
     with pytest.raises(ArchiveError, match=r"30 rows takes 0.00 GB, which cannot be had in .*: No space left"):
         add_numbered(make_replay(CAPACITY, tmp_path / "replay"), [False])
+    assert list((tmp_path / "replay").iterdir()) == []
+
+
+def test_a_copy_that_nobody_may_write_is_named(
+    saved: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, state = saved
+    replay, opened = resumed(folder, state), Path.open
+
+    def refuse(path: Path, mode: str = "r", *others: Any, **options: Any) -> Any:
+        if mode == "r+b":
+            raise OSError(30, "Read-only file system", str(path))
+        return opened(path, mode, *others, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refuse)
+        with pytest.raises(ArchiveError, match=r".bin cannot be opened for writing: Read-only .* copy the folder"):
+            replay.episodes()
+    check_numbers(replay, torch.arange(8), range(8))

@@ -61,6 +61,27 @@ class DenseEnv(PointEnv):
         return -np.linalg.norm(achieved_goal - desired_goal, axis=-1)
 
 
+class CoordinatesEnv(PointEnv):
+    """Names a distance for each coordinate."""
+
+    distance_threshold = np.array([RADIUS, 2 * RADIUS])
+
+    def compute_reward(self, achieved_goal: Any, desired_goal: Any, info: Any) -> Any:
+        return -(np.abs(achieved_goal - desired_goal) > self.distance_threshold).any(-1).astype(np.float32)
+
+
+class ForbiddenEnv(ThresholdEnv):
+    """Pays for no goal beyond a border, which lies far away from the origin but in the midst of its space."""
+
+    def __init__(self) -> None:
+        super().__init__(np.float32)
+        place = spaces.Box(90.0, 110.0, (2,), np.float32)
+        self.observation_space = spaces.Dict({"observation": place, "achieved_goal": place, "desired_goal": place})
+
+    def compute_reward(self, achieved_goal: Any, desired_goal: Any, info: Any) -> Any:
+        return np.where(achieved_goal[..., 0] > 100.0, -1.0, super().compute_reward(achieved_goal, desired_goal, info))
+
+
 class SingleEnv(PointEnv):
     """Cannot compute many rewards at once."""
 

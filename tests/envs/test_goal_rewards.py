@@ -29,10 +29,13 @@ from rl_framework.envs.source import open_environments
 from rl_framework.envs.tensor_vector_env import TensorVectorEnv
 from rl_framework.envs.vector_tensor_env import VectorTensorEnv
 from rl_framework.errors import EnvironmentFailure, InvalidInputError, SpaceError
+from rl_framework.testing.environments import BitFlipping as WholeBits
 from tests.envs.goal_environments import (
     BrokenEnv,
+    CoordinatesEnv,
     DenseEnv,
     FalseThresholdEnv,
+    ForbiddenEnv,
     MuddledEnv,
     PaysOneEnv,
     PointEnv,
@@ -144,12 +147,64 @@ def test_a_named_distance_is_found_wherever_the_environment_is(opened: str) -> N
     assert reward(achieved, desired).tolist() == expected.tolist()
 
 
-@pytest.mark.parametrize("env_class", [PointEnv, DenseEnv, FalseThresholdEnv])
+@pytest.mark.parametrize("env_class", [PointEnv, DenseEnv, FalseThresholdEnv, CoordinatesEnv])
 def test_no_distance_is_taken_for_another_reward(env_class: Any) -> None:
     reward = find_goal_reward(open_environments(env_class()))
     achieved, desired = pairs()
     assert isinstance(reward, EnvironmentReward)
     assert np.allclose(reward(achieved, desired), env_class().compute_reward(achieved.numpy(), desired.numpy(), {}))
+
+
+def test_a_distance_that_is_not_all_is_found_out_where_goals_are() -> None:
+    assert isinstance(find_goal_reward(open_environments(ForbiddenEnv())), EnvironmentReward)
+
+
+@pytest.mark.parametrize("named", ["near", None, 0.0, -0.3, np.array([[0.3]])])
+def test_what_is_no_distance_is_not_taken_for_one(named: Any) -> None:
+    env = ThresholdEnv()
+    env.distance_threshold = named
+    assert isinstance(find_goal_reward(open_environments(env)), EnvironmentReward)
+
+
+@pytest.mark.parametrize("goals", [gym.spaces.MultiBinary(5), gym.spaces.MultiDiscrete([2] * 5)])
+def test_goals_may_be_whole_numbers(goals: gym.Space[Any]) -> None:
+    env = WholeBits(5)
+    env.observation_space = gym.spaces.Dict({"observation": goals, "achieved_goal": goals, "desired_goal": goals})
+    reward = find_goal_reward(open_environments(env))
+    achieved, desired = (torch.from_numpy(part) for part in random_goals(goals, 300))
+    expected = (achieved == desired).all(1).float() - 1.0
+    assert 0 < int((expected == 0.0).sum()) < 300
+    assert reward(achieved, desired).tolist() == expected.tolist()
+
+
+def scaled(env: gym.Env[Any, Any], high: float) -> gym.Env[Any, Any]:
+    """With goals in other units, of which only the wrapper knows."""
+    place = gym.spaces.Box(-high, high, (2,))
+    seen = gym.spaces.Dict({"observation": place, "achieved_goal": place, "desired_goal": place})
+    return gym.wrappers.TransformObservation(env, lambda observation: observation, seen)
+
+
+def test_wrappers_that_change_goals_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match=r"compute_reward of .*PointEnv.* takes goals of Box.*wrappers around"):
+        find_goal_reward(open_environments(gym.wrappers.TimeLimit(scaled(PointEnv(), 1.0), 10)))
+
+
+def test_wrappers_that_leave_goals_alone_are_no_matter() -> None:
+    wrapped = gym.wrappers.TimeLimit(scaled(PointEnv(), math.inf), 10)
+    achieved, desired = pairs()
+    expected = PointEnv().compute_reward(achieved.numpy(), desired.numpy(), {})
+    assert np.allclose(find_goal_reward(open_environments(wrapped))(achieved, desired), expected)
+
+
+def test_a_wrapper_of_goals_may_have_rewards_of_its_own() -> None:
+    class Own(gym.Wrapper[Any, Any, Any, Any]):
+        def compute_reward(self, achieved: Any, desired: Any, info: Any) -> Any:
+            return self.env.get_wrapper_attr("compute_reward")(2.0 * achieved, 2.0 * desired, info)
+
+    reward = find_goal_reward(open_environments(Own(scaled(PointEnv(), 1.0))))
+    achieved, desired = pairs()
+    expected = PointEnv().compute_reward(2.0 * achieved.numpy(), 2.0 * desired.numpy(), {})
+    assert np.allclose(reward(achieved, desired), expected)
 
 
 def test_environments_in_processes_of_another_library_are_called_there() -> None:

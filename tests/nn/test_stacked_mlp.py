@@ -122,6 +122,27 @@ def test_recorded_passes_add_the_same_gradients_to_those_that_are_there(activati
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("n_outputs", [2, (3, 2)])
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@pytest.mark.parametrize("with_loss", [False, True])
+def test_a_gradient_by_the_outputs_is_as_good_as_a_loss(
+    n_outputs: int | tuple[int, ...], activation: str, *, with_loss: bool
+) -> None:
+    stack = StackedMLP(MEMBERS, INPUTS + ACTIONS, (16,), n_outputs, activation)
+    twin = copy.deepcopy(stack)
+    flatten_parameters(stack)
+    rows = seeded(ROWS, INPUTS + ACTIONS)
+    with recorded_passes():
+        outputs = stack(rows)
+        gradient = seeded(*outputs.shape)
+        backward(outputs, gradient, outputs.square().mean() if with_loss else None)
+    expected = twin(rows)
+    ((expected * gradient).sum() + (expected.square().mean() if with_loss else 0.0)).backward()
+    assert outputs.shape == (MEMBERS, ROWS, *stack.output_shape)
+    for one, same in zip(stack.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, same.grad, atol=1e-5, rtol=1e-4)
+
+
 def test_recorded_passes_reach_an_actor_through_those_who_judge_it() -> None:
     critics, actor = make(), StackedMLP(1, INPUTS, (8,), ACTIONS)
     inputs = seeded(ROWS, INPUTS)

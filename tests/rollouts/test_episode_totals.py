@@ -46,6 +46,17 @@ def test_episodes_are_those_that_one_counts(numbers: tuple[int, int, int, float]
 
 
 @given(CASES)
+def test_episodes_end_in_success_where_their_last_step_says_so(numbers: tuple[int, int, int, float]) -> None:
+    rewards, ended, *before = case(*numbers)
+    successes = torch.rand(ended.shape, generator=torch.Generator().manual_seed(numbers[0])) < 0.5
+    found = ended_episodes(rewards, ended, *before, successes=successes)
+
+    assert [one.success for one in found] == successes[ended].tolist()
+    assert [one.success for one in found[1:]] == successes[ended].tolist()[1:]
+    assert {one.success for one in ended_episodes(rewards, ended, *before)} <= {None}
+
+
+@given(CASES)
 def test_totals_are_those_that_one_counts(numbers: tuple[int, int, int, float]) -> None:
     columns = case(*numbers)
     _, totals, steps = counted(*columns)

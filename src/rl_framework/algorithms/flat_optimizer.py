@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rl_framework.algorithms.gradients import EPSILON
 from rl_framework.errors import InvalidInputError
 from rl_framework.nn.flat_parameters import FlatParameters
 from rl_framework.nn.stacked_kernels import backward
@@ -80,6 +79,18 @@ class FlatAdam:
         backward(loss)
         self.step()
 
+    def follow(self, values: Tensor, gradient: Tensor, loss: Tensor | None = None) -> None:
+        """As `minimize`, for what is minimised by its gradient by some values.
+
+        Args:
+            values: What networks said.
+            gradient: In the same shape.
+            loss: What is minimised besides, None for nothing. `[]`
+        """
+        self.flat.forget()
+        backward(values, gradient, loss)
+        self.step()
+
     @torch.no_grad()
     def step(self) -> None:
         """Cut the gradients as the settings say, and follow them.
@@ -112,8 +123,7 @@ class FlatAdam:
         if self.settings.max_gradient is not None:
             gradients.clamp_(-self.settings.max_gradient, self.settings.max_gradient)
         if self.settings.max_gradient_norm is not None:
-            length = gradients.norm()
-            gradients.mul_((self.settings.max_gradient_norm / (length + EPSILON)).clamp_(max=1.0))
+            gradients.unsqueeze(0).renorm_(2.0, 0, self.settings.max_gradient_norm)
 
     def state_dict(self) -> dict[str, Any]:
         """Averages, number of steps and learning rate, as a plain tree."""

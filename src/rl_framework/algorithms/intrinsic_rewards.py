@@ -15,7 +15,6 @@ from rl_framework.algorithms.part_configs import PartConfig, as_part_config
 from rl_framework.algorithms.parts import Experience, Metrics, Part, Workshop
 from rl_framework.algorithms.setting_ranges import check_count, check_number
 from rl_framework.core.goals import DESIRED_GOAL, is_goal_space
-from rl_framework.core.seeding import isolated_randomness
 from rl_framework.core.trees import Tree, batch_size, map_tree
 from rl_framework.data.replay_batch import ReplayBatch
 from rl_framework.errors import InvalidInputError
@@ -121,11 +120,10 @@ class RNDBonus(IntrinsicReward):
         self._has_goals = is_goal_space(workshop.spec.observation_space)
         if self._network is not None:
             return
-        seed = torch.randint(2**31, (), generator=workshop.generator, device=workshop.device).item()
         config = self.config
-        with isolated_randomness(int(seed)):
+        with workshop.initial_weights():
             self._network = RandomNetworkDistance.of_observations(
-                _without_wishes(workshop.spec.observation_space), config.hidden_sizes, config.n_outputs
+                _without_desired_goal(workshop.spec.observation_space), config.hidden_sizes, config.n_outputs
             ).to(workshop.device)
         self._units = RunningNormalization(()).to(workshop.device)
         learned = [parameter for parameter in self._network.parameters() if parameter.requires_grad]
@@ -192,14 +190,14 @@ class RNDBonus(IntrinsicReward):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self.network.load_state_dict(state["network"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        self._optimizer.load_state_dict(deepcopy(state["optimizer"]))
         self._units.load_state_dict(state["units"])
         self._sums = None if state["sums"] is None else state["sums"].to(self._device, copy=True)
         new = state["new"]
         self._new = [] if new is None else [map_tree(lambda leaf: leaf.to(self._device, copy=True), new)]
 
 
-def _without_wishes(space: gym.Space[Any]) -> gym.Space[Any]:
+def _without_desired_goal(space: gym.Space[Any]) -> gym.Space[Any]:
     """What is observed, without goals that are desired."""
     if not isinstance(space, spaces.Dict) or not is_goal_space(space):
         return space

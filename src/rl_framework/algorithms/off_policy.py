@@ -19,7 +19,7 @@ from rl_framework.algorithms.exploration.epsilon_greedy import EpsilonGreedyConf
 from rl_framework.algorithms.exploration.exploration import ExplorationConfig
 from rl_framework.algorithms.goal_selection.goal_configs import GoalSelectionConfig
 from rl_framework.algorithms.intrinsic_rewards import IntrinsicRewardConfig
-from rl_framework.algorithms.off_policy_config import OffPolicyConfig
+from rl_framework.algorithms.off_policy_config import ExtraPartConfig, OffPolicyConfig
 from rl_framework.algorithms.off_policy_learner import OffPolicyLearner
 from rl_framework.algorithms.parts import Part, Trace
 from rl_framework.algorithms.replay_config import ReplayConfig
@@ -61,7 +61,8 @@ class OffPolicy(OffPolicyLearner):
 def make_parts(config: OffPolicyConfig, spec: EnvSpec) -> dict[str, Part | None]:
     """The parts that settings describe, in their order.
 
-    Goals of new episodes are chosen when the step that ended the old ones is stored, and the rule learns last.
+    Goals of new episodes are chosen when the step that ended the old ones is stored; the rule learns after all parts
+    but those of users.
 
     Args:
         config: The settings.
@@ -74,6 +75,7 @@ def make_parts(config: OffPolicyConfig, spec: EnvSpec) -> dict[str, Part | None]
         "exploration": _exploration(config, rule, spec).make(),
         "intrinsic": None if config.intrinsic is None else cast(IntrinsicRewardConfig, config.intrinsic).make(),
         "rule": rule.make(),
+        **{name: cast(ExtraPartConfig, part).make() for name, part in config.extra_parts.items()},
     }
 
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rl_framework.algorithms.exploration.configs import as_exploration_config
 from rl_framework.algorithms.exploration.exploration import ExplorationConfig
 from rl_framework.algorithms.goal_selection.goal_configs import GoalSelectionConfig, as_goal_config
 from rl_framework.algorithms.intrinsic_rewards import IntrinsicRewardConfig, as_intrinsic_config
+from rl_framework.algorithms.part_configs import PartConfig, as_part_config, as_record
+from rl_framework.algorithms.parts import Part
 from rl_framework.algorithms.replay_config import ReplayConfig
+from rl_framework.algorithms.setting_ranges import check_count, check_number
 from rl_framework.algorithms.updates.base import RuleConfig
 from rl_framework.algorithms.updates.rule_configs import as_rule_config
 from rl_framework.errors import InvalidInputError
 
-COUNTS = ("optimize_every", "updates", "steps_per_collect", "updates_per_graph")
-COUNTS_FROM_0 = ("learning_starts", "random_steps")
+COUNTS = ("optimize_every", "updates", "steps_per_collect")
+COUNTS_FROM_0 = ("learning_starts", "random_steps", "updates_per_graph")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,8 +34,8 @@ class LearnerConfig:
         optimize_every: Environment steps, over all environments, for each time that something is learned.
         updates: Gradient steps of each such time.
         steps_per_collect: Steps of all environments before what is due is learned in one go.
-        updates_per_graph: On CUDA, gradient steps that one CUDA graph holds; 0 for none, without graphs. A multiple of
-            the rule's period, or a divisor of it.
+        updates_per_graph: On CUDA, gradient steps that one CUDA graph holds; 0 for none, without graphs. There are
+            fewest graphs where it is a multiple of the rule's `target_every` and `policy_every`, or a divisor of them.
         device: Where it learns: `cpu`, `cuda`, `cuda:<number>`, or `auto` for CUDA where there is one.
         seed: From which initial weights and samples are derived; None for one from the operating system.
     """
@@ -49,18 +52,26 @@ class LearnerConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "gamma", _as_gamma(self.gamma))
-        for name in (*COUNTS, *COUNTS_FROM_0):
-            least = 0 if name in (*COUNTS_FROM_0, "updates_per_graph") else 1
-            value = getattr(self, name)
-            if type(value) is not int or value < least:
-                raise InvalidInputError(f"{name} must be a whole number from {least}, got {value!r}.")
-        if self.seed is not None and (type(self.seed) is not int or self.seed < 0):
-            raise InvalidInputError(f"seed must be a whole number from 0, got {self.seed!r}.")
+        for name in COUNTS:
+            check_count(name, getattr(self, name))
+        for name in COUNTS_FROM_0:
+            check_count(name, getattr(self, name), least=0)
+        if self.seed is not None:
+            check_count("seed", self.seed, least=0)
 
     @property
     def gammas(self) -> tuple[float, ...]:
         """All discount factors."""
         return self.gamma if isinstance(self.gamma, tuple) else (float(self.gamma),)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExtraPartConfig(PartConfig, ABC):
+    """Base of the settings of a part that users bring along, beside those that every off-policy learner has."""
+
+    @abstractmethod
+    def make(self) -> Part:
+        """The part that is meant."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +85,8 @@ class OffPolicyConfig(LearnerConfig):
         exploration: How actions are tried that the policy would not take; None for the rule's usual way.
         goals: Which goals are pursued in place of those that the environments ask for; None for these.
         intrinsic: What is paid for novelty, beside what the environments pay; None for nothing.
+        extra_parts: Parts of one's own by name, which stand behind all others: an `ExtraPartConfig` each, or its JSON
+            form, whose `kind` is the class.
     """
 
     rule: RuleConfig | str | Mapping[str, Any] = "sac"
@@ -81,11 +94,13 @@ class OffPolicyConfig(LearnerConfig):
     exploration: ExplorationConfig | str | Mapping[str, Any] | None = None
     goals: GoalSelectionConfig | str | Mapping[str, Any] | None = None
     intrinsic: IntrinsicRewardConfig | str | Mapping[str, Any] | None = None
+    extra_parts: Mapping[str, ExtraPartConfig | Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         LearnerConfig.__post_init__(self)
         object.__setattr__(self, "rule", as_rule_config(self.rule))
-        object.__setattr__(self, "replay", ReplayConfig.of(self.replay))
+        object.__setattr__(self, "replay", _as_replay(self.replay, has_own_goals=self.goals is not None))
+        object.__setattr__(self, "extra_parts", _as_extra_parts(self.extra_parts))
         if self.exploration is not None:
             object.__setattr__(self, "exploration", as_exploration_config(self.exploration))
         if self.goals is not None:
@@ -93,6 +108,32 @@ class OffPolicyConfig(LearnerConfig):
         if self.intrinsic is not None:
             object.__setattr__(self, "intrinsic", as_intrinsic_config(self.intrinsic))
         self.rule.check_with(self.gammas, self.replay.n_step)  # type: ignore[union-attr]  # they are records by now
+        _check_goals(self.goals, self.replay)  # type: ignore[arg-type]  # likewise
+
+
+def _as_replay(value: Any, *, has_own_goals: bool) -> ReplayConfig:
+    """Settings of the replay; the environments' ends are not those of goals that the learner sets itself."""
+    replay = as_record(value, ReplayConfig, what="replay")
+    return replace(replay, endings="never") if has_own_goals and replay.endings is None else replay
+
+
+def _check_goals(goals: GoalSelectionConfig | None, replay: ReplayConfig) -> None:
+    """Refuse sums of rewards that were paid for different goals."""
+    if goals is not None and goals.overshoot > 0.0 and replay.n_step > 1 and replay.relabel is None:
+        raise InvalidInputError(
+            f"overshoot={goals.overshoot} moves goals on within an episode, and n_step={replay.n_step} would sum up "
+            "rewards for different ones; give replay.relabel ('none' relabels nothing and pays for one goal)."
+        )
+
+
+def _as_extra_parts(value: Any) -> dict[str, ExtraPartConfig]:
+    if not isinstance(value, Mapping):
+        raise InvalidInputError(f"extra_parts must be a mapping from names to settings of parts, got {value!r}.")
+    taken = sorted({"replay", "goals", "exploration", "intrinsic", "rule"} & set(value))
+    if taken:
+        raise InvalidInputError(f"extra_parts need names of their own; {', '.join(taken)} are those of other parts.")
+    base = ExtraPartConfig
+    return {name: as_part_config(part, base, {}, what=f"extra part {name!r}") for name, part in value.items()}  # type: ignore[type-abstract]  # it is but a bound
 
 
 def _as_gamma(value: Any) -> float | tuple[float, ...]:
@@ -100,9 +141,7 @@ def _as_gamma(value: Any) -> float | tuple[float, ...]:
     is_several = isinstance(value, Sequence) and not isinstance(value, str)
     factors = tuple(value) if is_several else (value,)
     for factor in factors:
-        is_number = isinstance(factor, int | float) and not isinstance(factor, bool) and math.isfinite(factor)
-        if not is_number or not 0.0 <= factor <= 1.0:
-            raise InvalidInputError(f"gamma must lie in [0, 1], or be several such numbers; got {value!r}.")
+        check_number("gamma, a discount factor or several,", factor, low=0.0, high=1.0)
     if not factors:
         raise InvalidInputError("gamma must be a number, or several; got none.")
     return tuple(float(factor) for factor in factors) if is_several else float(value)

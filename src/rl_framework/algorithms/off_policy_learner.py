@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from rl_framework.algorithms.cuda_graphs import GraphBackend
 from rl_framework.algorithms.deferred_goal_reward import DeferredGoalReward
 from rl_framework.algorithms.exploration.exploration import Exploration
 from rl_framework.algorithms.goal_selection.goal_selection import GoalSelection
+from rl_framework.algorithms.good_parts import GoodParts, is_finite
 from rl_framework.algorithms.off_policy_acting import RulePolicy
 from rl_framework.algorithms.off_policy_config import LearnerConfig
 from rl_framework.algorithms.off_policy_updates import OffPolicyUpdates
@@ -33,6 +35,8 @@ from rl_framework.nn.unit_actions import UnitActions
 
 REPORT_EVERY = 100
 """Gradient steps between two looks at their numbers, for which the device is waited for."""
+
+HINT = "Lower the learning rate, clip targets or gradients, or look for NaN in what is observed."
 
 
 class OffPolicyLearner:
@@ -103,6 +107,7 @@ class OffPolicyLearner:
         self._observations: Tree = None
         self._saved_rows: dict[str, Any] | None = None
         self._metrics: dict[str, Tensor | float] = {}
+        self._good: GoodParts | None = None
         self.parts = Parts(flatten_parts(parts), trace)
         with isolated_randomness(self._seeds[0]):
             self.parts.set_up(self._workshop())
@@ -119,11 +124,10 @@ class OffPolicyLearner:
         if self._pays_for_goals:
             self._goal_reward.found  # noqa: B018  (an environment without one is refused before the first step)
         self._replay.open_demonstrations(resumes=resumes)
+        self._updates.forget()
         if not resumes:
-            self._replay.cut()
             self._due = 0
-            if self._goals is not None:
-                self._goals.begin(self._observations)
+            self.parts.begin(self._observations)
 
     def collect(self) -> CollectReport:
         """Take `steps_per_collect` steps. The environments are reset first if nobody has called `begin`."""
@@ -140,18 +144,40 @@ class OffPolicyLearner:
         """Learn as often as is due since the last time.
 
         Raises:
-            TrainingDivergedError: A number became NaN or infinite.
+            TrainingDivergedError: A number became NaN or infinite. The parts are what they were when all numbers were
+                last seen to be finite, up to 100 updates ago; the replay keeps what happened since.
         """
         due = self._due - self._due % self._updates.at_once
         if due == 0:
             return UpdateReport()
         self._due -= due
+        return self.optimize(due)
+
+    def optimize(self, count: int = 1) -> UpdateReport:
+        """Take optimisation steps now, whatever is due.
+
+        Args:
+            count: How many; on CUDA a multiple of `updates_per_graph`, unless that is 0.
+
+        Raises:
+            TrainingDivergedError: See `update`.
+            InvalidInputError: It is no such multiple.
+        """
+        if count < 1 or count % self._updates.at_once:
+            raise InvalidInputError(f"Expected a positive multiple of {self._updates.at_once} steps, got {count}.")
+        self._good = self._good or GoodParts(self.parts, self.updates)
         with threads_for(self._replay.config.batch_size * self._widest):
-            self._metrics.update(self._updates.run(self.updates, due))
-        before, self.updates = self.updates, self.updates + due
+            self._metrics.update(self._updates.run(self.updates, count))
+        before, self.updates = self.updates, self.updates + count
         if before and before // REPORT_EVERY == self.updates // REPORT_EVERY:
+            if self._is_watched:
+                self._look()
             return UpdateReport()
-        return UpdateReport(metrics=self._told())
+        metrics = self._look()
+        if not is_finite(self._rule.state_dict()):
+            self._diverged("A weight", math.nan)
+        self._good = GoodParts(self.parts, self.updates)
+        return UpdateReport(metrics={**metrics, "train/updates": float(self.updates)})
 
     # Parts
 
@@ -159,10 +185,11 @@ class OffPolicyLearner:
         """Put a part in the place of another one, or behind all others, between `update` and `collect`.
 
         Raises:
-            InvalidInputError: It needs a part that is not there, or another one needs what it replaces. Nothing has
-                changed.
+            InvalidInputError: It needs a part that is not there, or another one needs what it replaces.
+            RLFrameworkError: Some part cannot be set up with it. In either case, the parts are those from before.
         """
         self.parts.replace(name, part, self._workshop())
+        self._good = None
         self._look_around()
 
     def move_to(self, env: VectorEnv | TensorEnv) -> None:
@@ -205,7 +232,7 @@ class OffPolicyLearner:
         counters = state["counters"]
         self.timesteps, self.updates, self._due = counters["timesteps"], counters["updates"], counters["due"]
         self._saved_rows, self._observations = state["rows"], None
-        self._updates.forget()
+        self._good = None
 
     # One step
 
@@ -215,6 +242,8 @@ class OffPolicyLearner:
         if self._rule.features.is_normalized:
             self._rule.features.update_normalization(pursued)
         actions = self._choose(pursued)
+        if self._is_watched and not bool(actions.isfinite().all()):
+            self._diverged("An action", math.nan)
         step = self.environments.step(self._scale.to_environment(actions))
         led_to = step.observations if step.final is None else step.final
         rewards = step.rewards
@@ -234,7 +263,7 @@ class OffPolicyLearner:
         self.parts.process(experience)
         self._observations = step.observations
         self._count()
-        return self._totals.after(step)
+        return self._totals.after(step, self.environments)
 
     def _choose(self, observations: Tree) -> Tensor:
         """Actions for the next step, in the form of `ReplayBatch.actions`."""
@@ -255,18 +284,31 @@ class OffPolicyLearner:
         """Whether enough is stored."""
         return self._replay.n_learnable >= max(1, self.config.learning_starts)
 
-    def _told(self) -> dict[str, float]:
-        """The latest numbers, looked at.
+    @property
+    def _is_watched(self) -> bool:
+        """Whether numbers are looked at in every step, as it costs next to nothing where the host has them."""
+        return self.device.type == "cpu"
+
+    def _look(self) -> dict[str, float]:
+        """The latest numbers, all of them finite."""
+        metrics = {name: float(value) for name, value in self._metrics.items()}
+        wrong = next((name for name, value in metrics.items() if not math.isfinite(value)), None)
+        if wrong is not None:
+            self._diverged(wrong, metrics[wrong])
+        return metrics
+
+    def _diverged(self, what: str, value: float) -> NoReturn:
+        """Go back to good weights, and end the run.
 
         Raises:
-            TrainingDivergedError: One is NaN or infinite.
+            TrainingDivergedError: In any case.
         """
-        metrics = {name: float(value) for name, value in self._metrics.items()}
-        wrong = next((name for name, value in metrics.items() if value - value != 0.0), None)
-        if wrong is not None:
-            hint = "Lower the learning rate, clip targets or gradients, or look for NaN in what is observed."
-            raise TrainingDivergedError(wrong, metrics[wrong], self.updates, hint)
-        return {**metrics, "train/updates": float(self.updates)}
+        good, kept = self._good, self.updates
+        if good is not None:
+            good.put_back()
+            kept = good.updates
+        self._good, self._metrics = None, {}
+        raise TrainingDivergedError(what, value, self.updates, HINT, kept=kept)
 
     # What it is made of
 

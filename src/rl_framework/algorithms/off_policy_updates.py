@@ -68,7 +68,7 @@ class OffPolicyUpdates:
         return metrics
 
     def forget(self) -> None:
-        """Capture everything anew: tensors have moved."""
+        """Capture everything anew: a run begins, maybe with other recordings or rewards."""
         for captured in self._captured.values():
             captured.forget()
 

@@ -77,6 +77,7 @@ class OfflineOffPolicy(OffPolicy):
 
     def begin(self, observations: Tree, *, timesteps: int, target_timesteps: int, resumes: bool = False) -> None:
         """Take up a run; see `Algorithm.begin`. Without environments there are no observations, and None are given."""
+        self._updates.forget()
         if self._acts:
             super().begin(observations, timesteps=timesteps, target_timesteps=target_timesteps, resumes=resumes)
 

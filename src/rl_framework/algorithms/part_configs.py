@@ -10,6 +10,7 @@ from rl_framework.algorithms.base import make_config
 from rl_framework.errors import InvalidInputError, UnknownOptionError
 
 Config = TypeVar("Config", bound="PartConfig")
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +47,7 @@ def as_part_config(value: Any, base: type[Config], known: Mapping[str, type[Conf
         value = {"kind": value}
     if not isinstance(value, Mapping) or "kind" not in value:
         raise InvalidInputError(
-            f"{what} must be a {base.__name__}, one of {', '.join(map(repr, known))}, or a mapping with 'kind' and "
+            f"{what} must be {', '.join((f'a {base.__name__}', *map(repr, known)))}, or a mapping with 'kind' and "
             f"settings; got {value!r}."
         )
     kind = value["kind"]
@@ -57,3 +58,22 @@ def as_part_config(value: Any, base: type[Config], known: Mapping[str, type[Conf
         raise InvalidInputError(f"The kind of {what} must be a class of {base.__name__}, got {kind!r}.")
     settings = {name: setting for name, setting in value.items() if name != "kind"}
     return make_config(chosen, settings)
+
+
+def as_record(value: Any, record: type[Record], *, what: str) -> Record:
+    """Settings of which there is one kind, from a record or its JSON form.
+
+    Args:
+        value: What is given.
+        record: What it shall be.
+        what: What it is, for messages.
+
+    Raises:
+        UnknownOptionError: There is no such setting.
+        InvalidInputError: It is neither, or a setting is out of range.
+    """
+    if isinstance(value, record):
+        return value
+    if not isinstance(value, Mapping):
+        raise InvalidInputError(f"{what} must be a {record.__name__} or a mapping of its fields, got {value!r}.")
+    return make_config(record, value)

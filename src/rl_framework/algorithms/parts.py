@@ -7,12 +7,14 @@ experience, optimise, and are saved and loaded; whoever relies on another part's
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
+from rl_framework.core.seeding import isolated_randomness
 from rl_framework.core.trees import Tree
 from rl_framework.errors import InvalidInputError, UnknownOptionError
 
@@ -76,6 +78,13 @@ class Workshop:
     goal_reward: GoalReward | None
     parts: Parts
 
+    @contextmanager
+    def initial_weights(self) -> Iterator[None]:
+        """A block in which networks draw their weights by the generator, whatever the process's own generators are."""
+        seed = torch.randint(2**31, (), generator=self.generator, device=self.generator.device)
+        with isolated_randomness(int(seed)):
+            yield
+
 
 class Part:
     """A part of a learner; a subclass overrides the hooks that concern it.
@@ -88,6 +97,13 @@ class Part:
 
     def set_up(self, workshop: Workshop) -> None:
         """Get ready, once, when all parts are there, and again when one of them was replaced."""
+
+    def begin(self, observations: Tree) -> None:
+        """Episodes begin in all environments, without a step that ended those before.
+
+        Args:
+            observations: The first ones. `[B, ...]` per leaf
+        """
 
     def process(self, experience: Experience) -> None:
         """Take in one step of all environments."""
@@ -152,6 +168,11 @@ class Parts:
         for _, part in self._called("set_up"):
             part.set_up(workshop)
 
+    def begin(self, observations: Tree) -> None:
+        """Tell all parts that episodes begin everywhere."""
+        for _, part in self._called("begin"):
+            part.begin(observations)
+
     def process(self, experience: Experience) -> None:
         """Show a step to all parts."""
         for _, part in self._called("process"):
@@ -175,13 +196,18 @@ class Parts:
         """Put a part in the place of another one, or behind all others; the parts are set up anew.
 
         Raises:
-            InvalidInputError: It needs a part that is not there, or another one needs what it replaces. Nothing has
-                changed.
+            InvalidInputError: It needs a part that is not there, or another one needs what it replaces.
+            RLFrameworkError: Some part cannot be set up with it. In either case, the parts are those from before.
         """
-        changed = {**self._parts, name: part}
+        before, changed = self._parts, {**self._parts, name: part}
         self._check(changed)
         self._parts = changed
-        self.set_up(workshop)
+        try:
+            self.set_up(workshop)
+        except Exception:
+            self._parts = before
+            self.set_up(workshop)
+            raise
 
     def state_dict(self) -> dict[str, Any]:
         """The state of every part, by name."""

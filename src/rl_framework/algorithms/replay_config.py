@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rl_framework.algorithms.base import make_config
 from rl_framework.algorithms.part_configs import PartConfig, as_part_config
+from rl_framework.algorithms.setting_ranges import check_count, check_number
+from rl_framework.data.replay_buffer import ReplayBuffer
 from rl_framework.data.sampling.goal_mixture import GoalMixture
+from rl_framework.data.sampling.prioritized import PrioritizedSelection
+from rl_framework.data.sampling.selection import Selection
+from rl_framework.data.sampling.trajectory_priorities import TrajectorySelection
 from rl_framework.errors import InvalidInputError, UnknownOptionError
 
 ENDINGS = ("environment", "never", "first_visit")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SelectionConfig(PartConfig):
+class SelectionConfig(PartConfig, ABC):
     """Base of the settings of how transitions are chosen."""
+
+    @abstractmethod
+    def make(self, buffer: ReplayBuffer) -> Selection:
+        """What chooses among the transitions of a replay."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +38,7 @@ class PrioritizedConfig(SelectionConfig):
         alpha: That power: 0 for all alike.
         beta: The share of the bias that importance weights take away at first; in the end, they take away all of it.
         beta_steps: Minibatches until then.
-        epsilon: Is added to each error, so that none is never chosen again.
+        epsilon: Is added to each error, so that none is never chosen again; above 0.
     """
 
     kind: Any = "prioritized"
@@ -42,9 +50,15 @@ class PrioritizedConfig(SelectionConfig):
     def __post_init__(self) -> None:
         PartConfig.__post_init__(self)
         for name in ("alpha", "beta"):
-            _check_number(name, getattr(self, name), low=0.0, high=1.0)
-        _check_number("epsilon", self.epsilon, low=0.0)
-        _check_count("beta_steps", self.beta_steps, low=1)
+            check_number(f"{name} of priorities", getattr(self, name), low=0.0, high=1.0)
+        check_number("epsilon of priorities", self.epsilon, low=1e-12)
+        check_count("beta_steps of priorities", self.beta_steps)
+
+    def make(self, buffer: ReplayBuffer) -> PrioritizedSelection:
+        """What chooses among the transitions of a replay."""
+        return PrioritizedSelection(
+            buffer, alpha=self.alpha, beta=self.beta, beta_steps=self.beta_steps, epsilon=self.epsilon
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,9 +81,13 @@ class TrajectoryPriorityConfig(SelectionConfig):
 
     def __post_init__(self) -> None:
         PartConfig.__post_init__(self)
-        _check_number("temperature", self.temperature, low=0.0)
-        _check_count("refit_every", self.refit_every, low=1)
-        _check_count("n_components", self.n_components, low=1)
+        check_number("temperature of a selection", self.temperature, low=0.0)
+        check_count("refit_every of a selection", self.refit_every)
+        check_count("n_components of a selection", self.n_components)
+
+    def make(self, buffer: ReplayBuffer) -> TrajectorySelection:
+        """What chooses among the transitions of a replay."""
+        return TrajectorySelection(buffer, temperature=self.temperature)
 
 
 SELECTIONS: dict[str, type[SelectionConfig]] = {
@@ -89,15 +107,16 @@ class ReplayConfig:
         relabel: Which goals transitions are learned from with, such as `future_4`, `futureactual_2_2` or
             `rfaab_1_4_3_1_1`; None for those that were pursued.
         relabel_warm_up: Until so many steps are stored, all goals are achieved later in the same episode.
-        shaping: Weight of the change in distance to the goal, discounted, that is added to relabelled rewards.
+        shaping: Weight, from 0, of the change in distance to the goal, discounted, that is added to relabelled rewards.
         endings: What counts as an end of the task: what the `environment` says, `never`, or the `first_visit` of the
-            goal; None for `never` with goals, and for what the environment says without.
+            goal; None for `never` where goals are learned about that environments did not ask for, by `relabel` or by
+            `OffPolicyConfig.goals`, and for what the environment says otherwise.
         selection: How transitions are chosen: a `SelectionConfig`, its name, or its JSON form; None for all alike.
         folder: Where the transitions are kept in files instead of memory; None for memory.
         demonstrations: A data set of recorded episodes that minibatches take a share of their transitions from.
         demonstration_share: That share.
-        is_saved: Whether transitions are saved with the learner. Without them, a resumed run is not that which was
-            interrupted.
+        is_saved: Whether transitions are saved with the learner, and loaded again. Without them, a resumed run is not
+            that which was interrupted.
     """
 
     capacity: int = 1_000_000
@@ -113,25 +132,12 @@ class ReplayConfig:
     demonstration_share: float = 0.25
     is_saved: bool = True
 
-    @classmethod
-    def of(cls, value: ReplayConfig | Mapping[str, Any] | None) -> ReplayConfig:
-        """Settings from a record, its JSON form, or None for the defaults.
-
-        Raises:
-            InvalidInputError: It is none of them, or a setting is out of range.
-        """
-        if isinstance(value, ReplayConfig):
-            return value
-        if value is not None and not isinstance(value, Mapping):
-            raise InvalidInputError(f"replay must be a ReplayConfig or a mapping of its fields, got {value!r}.")
-        return make_config(cls, value or {})
-
     def __post_init__(self) -> None:
         for name in ("capacity", "batch_size", "n_step"):
-            _check_count(name, getattr(self, name), low=1)
-        _check_count("relabel_warm_up", self.relabel_warm_up, low=0)
-        _check_number("demonstration_share", self.demonstration_share, low=0.0, high=1.0)
-        _check_number("shaping", self.shaping, low=-math.inf)
+            check_count(f"{name} of the replay", getattr(self, name))
+        check_count("relabel_warm_up of the replay", self.relabel_warm_up, least=0)
+        check_number("demonstration_share of the replay", self.demonstration_share, low=0.0, high=1.0)
+        check_number("shaping of the replay", self.shaping, low=0.0)
         if self.endings is not None and self.endings not in ENDINGS:
             raise UnknownOptionError.of("ending", self.endings, ENDINGS)
         if self.relabel is not None:
@@ -139,16 +145,10 @@ class ReplayConfig:
         if self.shaping and self.relabel is None:
             raise InvalidInputError("shaping changes relabelled rewards; give relabel, such as 'future_4', as well.")
         if self.selection is not None:
-            selection = as_part_config(self.selection, SelectionConfig, SELECTIONS, what="selection")
+            selection = as_part_config(
+                self.selection,
+                SelectionConfig,  # type: ignore[type-abstract]  # it is but a bound
+                SELECTIONS,
+                what="selection",
+            )
             object.__setattr__(self, "selection", selection)
-
-
-def _check_count(name: str, value: Any, *, low: int) -> None:
-    if type(value) is not int or value < low:
-        raise InvalidInputError(f"{name} of the replay must be a whole number from {low}, got {value!r}.")
-
-
-def _check_number(name: str, value: Any, *, low: float, high: float = math.inf) -> None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not is_number or not low <= value <= high:
-        raise InvalidInputError(f"{name} of the replay must lie in [{low:g}, {high:g}], got {value!r}.")

@@ -82,9 +82,9 @@ class ReplayPart(Part):
 
     @property
     def n_learnable(self) -> int:
-        """How many transitions there are to learn from: all recorded ones if nothing else is learned from."""
+        """How many transitions there ever were to learn from: all recorded ones if nothing else is learned from."""
         recordings = self.recordings
-        return len(self.buffer) if recordings is None or self.recorded_share < 1.0 else len(recordings)
+        return self.buffer.total if recordings is None or self.recorded_share < 1.0 else recordings.total
 
     def set_up(self, workshop: Workshop) -> None:
         """Make room for the transitions of the environments, once; what is kept stays."""
@@ -96,6 +96,11 @@ class ReplayPart(Part):
                 self.config.capacity, columns, device=workshop.device, folder=self.config.folder
             )
             self._own = make_sampler(self._buffer, self.config, workshop.gammas, workshop.goal_reward)
+
+    def begin(self, observations: Tree) -> None:
+        """Running episodes end here: the environments were reset."""
+        del observations
+        self.buffer.cut()
 
     def process(self, experience: Experience) -> None:
         """Keep a step."""
@@ -122,7 +127,7 @@ class ReplayPart(Part):
         return batch if self._intrinsic is None else self._intrinsic.enrich(batch)
 
     def achieved(self, n: int, generator: torch.Generator) -> Tensor:
-        """Goals that were achieved after transitions that are drawn at random. `[n, G]`
+        """Goals that were achieved after transitions that are drawn at random. `[n, G]`, float32
 
         Args:
             n: How many.
@@ -135,7 +140,7 @@ class ReplayPart(Part):
             raise SpaceError("Nothing is achieved in environments without goals; leave the selection of goals out.")
         name = f"next_observations.{ACHIEVED_GOAL}"
         goals: Tensor = self.buffer.read([name], self.buffer.uniform_rows(n, generator))[name]
-        return goals.reshape(n, -1)
+        return goals.reshape(n, -1).float()
 
     def update_priorities(self, rows: Tensor, errors: Tensor) -> None:
         """Tell how large the errors of sampled transitions were.
@@ -145,10 +150,6 @@ class ReplayPart(Part):
             errors: Absolute temporal-difference errors. `[N]`
         """
         self.sampler.update_priorities(rows, errors)
-
-    def cut(self) -> None:
-        """Running episodes end here: the environments were reset."""
-        self.buffer.cut()
 
     # Recordings
 
@@ -226,8 +227,8 @@ class ReplayPart(Part):
         return {"buffer": self.buffer.state_dict(), "own": self._own_sampler.state_dict(), "recorded": recorded}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave; recordings are opened afterwards."""
-        if state:
+        """Take back what `state_dict` gave, unless transitions are not saved; recordings are opened afterwards."""
+        if state and self.config.is_saved:
             self.buffer.load_state_dict(state["buffer"])
             self._own_sampler.load_state_dict(state["own"])
             self._saved_recorded = state["recorded"]

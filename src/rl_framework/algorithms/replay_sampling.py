@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from rl_framework.algorithms.replay_config import PrioritizedConfig, ReplayConfig, TrajectoryPriorityConfig
+from rl_framework.algorithms.replay_config import ReplayConfig, SelectionConfig
 from rl_framework.core.goals import GoalReward, check_goal_space
 from rl_framework.data.replay_buffer import ReplayBuffer
 from rl_framework.data.sampling.goal_mixture import GoalMixture
 from rl_framework.data.sampling.hindsight import Hindsight
-from rl_framework.data.sampling.prioritized import PrioritizedSelection
 from rl_framework.data.sampling.replay_sampler import Endings, ReplaySampler
-from rl_framework.data.sampling.selection import Selection
-from rl_framework.data.sampling.trajectory_priorities import TrajectorySelection
 from rl_framework.data.sampling.uniform import UniformSelection
 from rl_framework.errors import InvalidInputError
 
@@ -35,30 +32,12 @@ def make_sampler(
     """
     return ReplaySampler(
         buffer,
-        make_selection(buffer, config),
+        UniformSelection(buffer) if config.selection is None else cast(SelectionConfig, config.selection).make(buffer),
         gammas=gammas,
         n_step=config.n_step,
         relabel=_hindsight(buffer, config, reward),
         endings=cast(Endings, config.endings or ("environment" if config.relabel is None else "never")),
     )
-
-
-def make_selection(buffer: ReplayBuffer, config: ReplayConfig) -> Selection:
-    """Which transitions are chosen."""
-    match config.selection:
-        case None:
-            return UniformSelection(buffer)
-        case PrioritizedConfig() as chosen:
-            return PrioritizedSelection(
-                buffer,
-                alpha=chosen.alpha,
-                beta=chosen.beta,
-                beta_steps=chosen.beta_steps,
-                epsilon=chosen.epsilon,
-            )
-        case TrajectoryPriorityConfig() as chosen:
-            return TrajectorySelection(buffer, temperature=chosen.temperature)
-    raise InvalidInputError(f"No selection belongs to {config.selection!r}.")
 
 
 def _hindsight(buffer: ReplayBuffer, config: ReplayConfig, reward: GoalReward | None) -> Hindsight | None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rl_framework.core.reports import EpisodeSummary
-from rl_framework.envs.tensor_env import TensorStep
+from rl_framework.envs.tensor_env import TensorEnv, TensorStep
 
 
 class RunningTotals:
@@ -37,14 +37,19 @@ class RunningTotals:
         self._returns = torch.zeros(n_envs, dtype=torch.float64, device=self._device)
         self._lengths = torch.zeros(n_envs, dtype=torch.int64, device=self._device)
 
-    def after(self, step: TensorStep) -> Sequence[EpisodeSummary]:
-        """Summaries of the episodes that ended with a step; the device is waited for if the host has to find out."""
+    def after(self, step: TensorStep, env: TensorEnv) -> Sequence[EpisodeSummary]:
+        """Summaries of the episodes that ended with a step; the device is waited for if the host has to find out.
+
+        Args:
+            step: Of all rows.
+            env: What was stepped.
+        """
         if step.episodes is not None:
             return step.episodes
         self._returns += step.rewards
         self._lengths += 1
         ended = step.terminated | step.truncated
-        summaries = self._summaries(ended) if bool(ended.any()) else ()
+        summaries = self._summaries(ended, env.successes(step.final)) if bool(ended.any()) else ()
         self._returns.masked_fill_(ended, 0.0)
         self._lengths.masked_fill_(ended, 0)
         return summaries
@@ -53,10 +58,11 @@ class RunningTotals:
         """What each row has earned and lasted."""
         return {"returns": self._returns.clone(), "lengths": self._lengths.clone()}
 
-    def _summaries(self, ended: Tensor) -> tuple[EpisodeSummary, ...]:
+    def _summaries(self, ended: Tensor, successes: Tensor | None) -> tuple[EpisodeSummary, ...]:
         rows = ended.nonzero()[:, 0]
         returns, lengths = self._returns[rows].tolist(), self._lengths[rows].tolist()
+        said = [None] * len(returns) if successes is None else successes[rows].tolist()
         return tuple(
-            EpisodeSummary(row=row, total_reward=total, length=length)
-            for row, total, length in zip(rows.tolist(), returns, lengths, strict=True)
+            EpisodeSummary(row=row, total_reward=total, length=length, success=success)
+            for row, total, length, success in zip(rows.tolist(), returns, lengths, said, strict=True)
         )

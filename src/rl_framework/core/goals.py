@@ -19,6 +19,7 @@ OBSERVATION = "observation"
 ACHIEVED_GOAL = "achieved_goal"
 DESIRED_GOAL = "desired_goal"
 GOAL_KEYS = (OBSERVATION, ACHIEVED_GOAL, DESIRED_GOAL)
+GOAL_SPACES = (spaces.Box, spaces.MultiBinary, spaces.MultiDiscrete)
 
 
 class GoalReward(Protocol):
@@ -50,12 +51,15 @@ def check_goal_space(space: gym.Space[Any], *, who: str) -> None:
         who: What needs goals, for the message.
 
     Raises:
-        SpaceError: There are none, or achieved and desired goals are not the same kind of thing.
+        SpaceError: There are none, or achieved and desired goals are not numbers of one shape.
     """
     if not is_goal_space(space):
         raise SpaceError(
             f"{who} needs observations with goals, a Dict with the entries {', '.join(GOAL_KEYS)}; got {space}."
         )
     achieved, desired = space[ACHIEVED_GOAL], space[DESIRED_GOAL]  # type: ignore[index]  # it is a Dict
-    if not isinstance(achieved, spaces.Box) or not isinstance(desired, spaces.Box) or achieved.shape != desired.shape:
-        raise SpaceError(f"{who} needs goals that are Boxes of one shape; got achieved {achieved}, desired {desired}.")
+    if not all(isinstance(goal, GOAL_SPACES) for goal in (achieved, desired)) or achieved.shape != desired.shape:
+        raise SpaceError(
+            f"{who} needs goals that are numbers of one shape (Box, MultiBinary, MultiDiscrete); got achieved "
+            f"{achieved}, desired {desired}."
+        )

@@ -14,7 +14,7 @@ import secrets
 import sys
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,9 @@ class MappedStorage:
         return storage
 
     @classmethod
-    def resume(cls, folder: Path, capacity: int, columns: PackedColumns, *, moment: str, total: int) -> MappedStorage:
+    def resume(
+        cls, folder: Path, capacity: int, columns: PackedColumns, *, moment: str, total: int, saved_in: str
+    ) -> MappedStorage:
         """Files whose rows hold what they held at a moment; later moments are gone.
 
         Args:
@@ -95,16 +97,18 @@ class MappedStorage:
             columns: What they hold.
             moment: Its name, from `keep_moment`.
             total: Number of rows that had ever been added then.
+            saved_in: The folder where they were then.
 
         Raises:
             MissingArchiveError: There is no replay in the folder.
             InvalidInputError: It is in use, has other columns or another capacity, or cannot go back to that moment.
             CorruptArchiveError: A file is damaged.
+            ArchiveError: The disk refuses, or lets nobody write there.
         """
         if not (folder / TABLE).is_file():
             raise MissingArchiveError(
-                f"There is no replay in {folder}, where the saved state looks for it. Give the folder that was trained "
-                "with, or a copy of it."
+                f"There is no replay in {folder}; it lay in {saved_in} when its state was saved. Give that folder, or "
+                "a copy of it; or another folder, or none, and is_saved=False to begin with an empty one."
             )
         storage = cls(folder, capacity, columns)
         with _closed_on_failure(storage):
@@ -154,10 +158,12 @@ class MappedStorage:
 
     def close(self) -> None:
         """Let another process have the folder; the matrices must not be used any more."""
-        self._flush()
-        self.matrices = {}
-        self._maps = {}
-        self._lock.release()
+        try:
+            self._flush()
+        finally:
+            self.matrices = {}
+            self._maps = {}
+            self._lock.release()
 
     def _make(self) -> None:
         table = self._read_table()
@@ -253,31 +259,43 @@ class MappedStorage:
         self._moments = moments
 
     def _make_files(self) -> None:
-        for name in self._types:
-            with self._path(name).open("wb") as file:
-                try:
+        try:
+            for name in self._types:
+                with self._path(name).open("wb") as file:
                     _reserve(file.fileno(), self._size(name))
-                except OSError as error:
-                    gigabytes = self._row_bytes * self._capacity / 1e9
-                    raise ArchiveError(
-                        f"A replay of {self._capacity} rows takes {gigabytes:.2f} GB, which cannot be had in "
-                        f"{self.folder}: {error.strerror}. Make room, or give a smaller capacity or another folder."
-                    ) from error
+        except OSError as error:
+            for name in self._types:
+                with suppress(OSError):
+                    self._path(name).unlink(missing_ok=True)
+            gigabytes = self._row_bytes * self._capacity / 1e9
+            raise ArchiveError(
+                f"A replay of {self._capacity} rows takes {gigabytes:.2f} GB, which cannot be had in {self.folder}: "
+                f"{error.strerror}. Make room, or give a smaller capacity or another folder."
+            ) from error
 
     def _open_files(self) -> None:
         for name, (dtype, width) in self._types.items():
             path = self._path(name)
             if not path.is_file() or path.stat().st_size != self._size(name):
                 raise CorruptArchiveError(f"The replay's {path} is missing, or not of {self._size(name)} bytes.")
-            with path.open("r+b") as file:
-                self._maps[name] = mmap.mmap(file.fileno(), self._size(name))
+            try:
+                with path.open("r+b") as file:
+                    self._maps[name] = mmap.mmap(file.fileno(), self._size(name))
+            except OSError as error:
+                raise ArchiveError(
+                    f"The replay's {path} cannot be opened for writing: {error.strerror}. A replay is not only read: "
+                    "copy the folder to where you may write."
+                ) from error
             if hasattr(mmap, "MADV_RANDOM"):
                 self._maps[name].madvise(mmap.MADV_RANDOM)
             self.matrices[name] = torch.frombuffer(self._maps[name], dtype=dtype).view(self._capacity, width)
 
     def _flush(self) -> None:
-        for pages in self._maps.values():
-            pages.flush()
+        try:
+            for pages in self._maps.values():
+                pages.flush()
+        except OSError as error:
+            raise ArchiveError(f"The replay in {self.folder} cannot be written: {error.strerror}.") from error
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.bin"

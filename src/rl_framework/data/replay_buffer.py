@@ -19,8 +19,8 @@ from torch import Tensor
 
 from rl_framework.core.trees import Tree, leaves, map_tree
 from rl_framework.data.memory_mapped_replay import MappedStorage
-from rl_framework.data.replay_columns import PackedColumns, Space, as_tensor, unpacked
-from rl_framework.data.replay_episodes import LAST, STEP, STRIDE, RunningEpisodes, episode_marks
+from rl_framework.data.replay_columns import PackedColumns, Space, Span, as_tensor, unpacked
+from rl_framework.data.replay_episodes import LAST, STEP, RunningEpisodes, episode_marks
 from rl_framework.data.replay_storage import MARKS, MemoryStorage, type_name
 from rl_framework.errors import InvalidInputError, SpaceError
 
@@ -145,11 +145,8 @@ class ReplayBuffer:
             UnknownOptionError: There is no such column.
         """
         reading, places = self._columns.reading(names), rows.to(self._home)
-        blocks = {
-            group: self._matrix(group)[:, low:high].index_select(0, places).to(self.device)
-            for group, (low, high) in reading.spans.items()
-        }
-        read: dict[str, Tree] = map_tree(lambda leaf: unpacked(leaf, blocks[leaf.group]), reading.trees)
+        pieces = {group: self._gathered(span, places) for group, span in reading.spans.items()}
+        read: dict[str, Tree] = map_tree(lambda leaf: unpacked(leaf, pieces[leaf.group][leaf.index]), reading.pieces)
         return read
 
     def write(self, name: str, rows: Tensor, values: Tree) -> None:
@@ -165,11 +162,10 @@ class ReplayBuffer:
             SpaceError: The values do not fit it.
         """
         reading, places = self._columns.reading([name]), rows.to(self._home)
-        matched = self._columns.matched(name, reading.trees[name], values, len(rows))
+        matched = self._columns.matched(name, reading.leaves[name], values, len(rows))
         self._storage.before_changing(places)
         for leaf, flat in matched:
-            first = reading.spans[leaf.group][0]
-            part = self._matrix(leaf.group)[:, first + leaf.start : first + leaf.stop]
+            part = self._matrix(leaf.group)[:, leaf.start : leaf.stop]
             part.index_copy_(0, places, flat.to(self._home, leaf.group))
 
     def uniform_rows(self, n: int, generator: torch.Generator) -> Tensor:
@@ -190,9 +186,7 @@ class ReplayBuffer:
 
     def steps_after(self, rows: Tensor) -> Tensor:
         """How many later steps of the same episode are there, so far. `[N]`, int64"""
-        step, last, stride = self._places(rows)
-        since = (self.added - 1 - self.ages(rows)) // stride
-        return torch.where(last < 0, since, last - step)
+        return self._after(rows, *self._places(rows))
 
     def steps_before(self, rows: Tensor) -> Tensor:
         """How many earlier steps of the same episode are there, still. `[N]`, int64"""
@@ -211,6 +205,20 @@ class ReplayBuffer:
         """
         _, _, stride = self._places(rows)
         return (rows + steps * stride) % self.capacity
+
+    def any_later(self, rows: Tensor, draws: Tensor) -> Tensor:
+        """The rows themselves, or later ones of their episodes, as draws say: all equally likely for even draws.
+
+        Args:
+            rows: Where from. `[N]`, int64
+            draws: From 0 to below 1. `[N]`, float64
+
+        Returns:
+            `[N]`, int64
+        """
+        step, last, stride = self._places(rows)
+        steps = (draws * (self._after(rows, step, last, stride) + 1)).long()
+        return steps.mul_(stride).add_(rows).remainder_(self.capacity)
 
     def episodes(self, within: int | None = None) -> tuple[Tensor, Tensor]:
         """Episodes that are over and of which all rows are there, the oldest first; the host waits for the device.
@@ -287,15 +295,21 @@ class ReplayBuffer:
             return MemoryStorage(self.capacity, self._columns.widths, self.device)
         if self._pending is None:
             return MappedStorage.begin(self._folder, self.capacity, self._columns)
+        saved = self._pending
         return MappedStorage.resume(
-            self._folder, self.capacity, self._columns, moment=self._pending["moment"], total=self.total
+            self._folder,
+            self.capacity,
+            self._columns,
+            moment=saved["moment"],
+            total=self.total,
+            saved_in=saved["folder"],
         )
 
     def _check_state(self, state: Mapping[str, Any]) -> None:
         if state["capacity"] != self.capacity:
             raise InvalidInputError(
                 f"The saved replay has a capacity of {state['capacity']}, this one of {self.capacity}. A replay cannot "
-                "be resized; give it the capacity that it was saved with."
+                "be resized; give it the capacity that it was saved with, or is_saved=False to begin with an empty one."
             )
         found = self._columns.difference(state["columns"])
         if found is not None:
@@ -304,7 +318,7 @@ class ReplayBuffer:
             where = f"in the folder {state['folder']}" if "moment" in state else "in memory"
             raise InvalidInputError(
                 f"The saved replay lay {where}, this one lies {'in files' if self.is_mapped else 'in memory'}; give it "
-                f"{'no' if self.is_mapped else 'that'} folder."
+                f"{'no' if self.is_mapped else 'that'} folder, or is_saved=False to begin with an empty one."
             )
 
     @property
@@ -316,8 +330,19 @@ class ReplayBuffer:
 
     def _places(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Step, last step and stride. `[N]` each, int64"""
-        marks = self._marks.index_select(0, rows.to(self._home)).long().to(self.device)
-        return marks[:, STEP], marks[:, LAST], marks[:, STRIDE]
+        step, last, stride = self._marks.index_select(0, rows.to(self._home)).long().to(self.device).unbind(1)
+        return step, last, stride
+
+    def _after(self, rows: Tensor, step: Tensor, last: Tensor, stride: Tensor) -> Tensor:
+        """How many later steps there are; of a running episode as many as strides fit between it and the newest row."""
+        since = (self.added - 1 - rows).remainder_(self.capacity).floor_divide_(stride)
+        return torch.where(last < 0, since, last - step)
+
+    def _gathered(self, span: Span, places: Tensor) -> tuple[Tensor, ...]:
+        """Columns of some rows, piece by piece. `[N, width]` each"""
+        matrix = self._storage.matrices[span.matrix]
+        columns = matrix if span.is_whole else matrix[:, span.start : span.stop]
+        return columns.index_select(0, places).to(self.device).split_with_sizes(span.widths, 1)
 
     def _append(self, blocks: Mapping[torch.dtype, Tensor], marks: Tensor) -> Tensor:
         count = len(marks)

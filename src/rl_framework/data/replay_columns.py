@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rl_framework.core.spaces import check_supported, difference, leaf_shape, map_space, space_from_json, space_to_json
 from rl_framework.core.trees import Path, Tree, leaves, leaves_with_paths, map_tree, path_name
+from rl_framework.data.replay_storage import type_name
 from rl_framework.errors import SpaceError, UnknownOptionError
 
 Space = gym.Space[Any]
@@ -66,16 +67,52 @@ class PackedLeaf:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """Neighbouring columns of one matrix, cut into pieces.
+
+    Attributes:
+        matrix: Name of the matrix.
+        start: Its first column that is needed.
+        stop: The column behind the last.
+        is_whole: Whether that is all of them.
+        widths: Of the pieces, from the first column to the last.
+    """
+
+    matrix: str
+    start: int
+    stop: int
+    is_whole: bool
+    widths: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Where the values of one leaf are in what was read.
+
+    Attributes:
+        group: Number type of their matrix.
+        index: Which piece of its span.
+        shape: Of one value.
+    """
+
+    group: torch.dtype
+    index: int
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """How some entries are read.
 
     Attributes:
-        spans: For each number type, the first column that is needed and the one behind the last.
-        trees: For each entry, the leaves in its structure, counted from the first column that is read.
+        spans: For each number type, the columns that are read.
+        leaves: For each entry, where its leaves lie, in its structure.
+        pieces: For each entry, the pieces that are its leaves, in its structure.
     """
 
-    spans: dict[torch.dtype, tuple[int, int]]
-    trees: dict[str, Tree]
+    spans: dict[torch.dtype, Span]
+    leaves: dict[str, Tree]
+    pieces: dict[str, Tree]
 
 
 class PackedColumns:
@@ -184,19 +221,39 @@ class PackedColumns:
             if name not in self._parts:
                 raise UnknownOptionError.of("column of the replay", name, self._parts)
         trees = {name: self._parts[name] for name in names}
-        spans: dict[torch.dtype, tuple[int, int]] = {}
+        parts: dict[torch.dtype, set[tuple[int, int]]] = {}
         for leaf in leaves(tuple(trees.values())):
-            low, high = spans.get(leaf.group, (leaf.start, leaf.stop))
-            spans[leaf.group] = (min(low, leaf.start), max(high, leaf.stop))
-        return Reading(spans, map_tree(lambda leaf: _shifted(leaf, spans[leaf.group][0]), trees))
+            parts.setdefault(leaf.group, set()).add((leaf.start, leaf.stop))
+        cuts = {group: _without_gaps(sorted(found)) for group, found in parts.items()}
+        return Reading(
+            spans={group: self._span(group, found) for group, found in cuts.items()},
+            leaves=trees,
+            pieces=map_tree(
+                lambda leaf: Piece(leaf.group, cuts[leaf.group].index((leaf.start, leaf.stop)), leaf.shape), trees
+            ),
+        )
+
+    def _span(self, group: torch.dtype, cuts: Sequence[tuple[int, int]]) -> Span:
+        start, stop = cuts[0][0], cuts[-1][1]
+        is_whole = (start, stop) == (0, self.widths[group])
+        return Span(type_name(group), start, stop, is_whole, [high - low for low, high in cuts])
 
 
-def unpacked(leaf: PackedLeaf, block: Tensor) -> Tensor:
-    """The values of a leaf in a matrix of rows, as a view. `[N, *shape]`"""
-    if leaf.shape == ():
-        return block.select(1, leaf.start)
-    values = block.narrow(1, leaf.start, leaf.stop - leaf.start)
-    return values if len(leaf.shape) == 1 else values.view(len(block), *leaf.shape)
+def unpacked(piece: Piece, values: Tensor) -> Tensor:
+    """The values of a leaf from its columns, as a view. `[N, width]` to `[N, *shape]`"""
+    if len(piece.shape) == 1:
+        return values
+    return values.squeeze(1) if piece.shape == () else values.view(len(values), *piece.shape)
+
+
+def _without_gaps(parts: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges of columns, in their order, and those between them."""
+    found = [parts[0]]
+    for start, stop in parts[1:]:
+        if start > found[-1][1]:
+            found.append((found[-1][1], start))
+        found.append((start, stop))
+    return found
 
 
 def as_tensor(values: Any) -> Tensor:
@@ -214,10 +271,6 @@ def _flat(leaf: PackedLeaf, values: Any, count: int) -> Tensor:
     if tuple(tensor.shape) != (count, *leaf.shape):
         raise ValueError(f"shape {tuple(tensor.shape)}")
     return tensor if tensor.dim() == 2 else tensor.reshape(count, leaf.stop - leaf.start)
-
-
-def _shifted(leaf: PackedLeaf, first: int) -> PackedLeaf:
-    return PackedLeaf(leaf.group, leaf.start - first, leaf.stop - first, leaf.shape)
 
 
 def _parts_of(tree: Tree, path: Path = ()) -> Iterator[tuple[Path, Tree]]:

@@ -6,6 +6,8 @@ Source: `compute_reward` of Gymnasium-Robotics' GoalEnv (https://robotics.farama
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
+from numbers import Real
 from typing import Any, TypeAlias, cast
 
 import gymnasium as gym
@@ -15,7 +17,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rl_framework.core.goals import ACHIEVED_GOAL, GoalReward, check_goal_space
+from rl_framework.core.goals import ACHIEVED_GOAL, GoalReward, check_goal_space, is_goal_space
 from rl_framework.envs.borrowed import BorrowedVectorEnv
 from rl_framework.envs.goal_adapters import METHOD
 from rl_framework.envs.subprocess import SubprocessVectorEnv
@@ -27,6 +29,9 @@ from rl_framework.errors import EnvironmentFailure, InvalidInputError
 
 ComputeReward: TypeAlias = Callable[[npt.NDArray[Any], npt.NDArray[Any], Any], Any]
 """`compute_reward(achieved_goal, desired_goal, info)` of an environment."""
+
+THRESHOLD = "distance_threshold"
+"""What environments have that pay by the distance from the goal."""
 
 ATTRIBUTE = "goal_reward"
 """What a tensor environment with goals has in its place."""
@@ -77,7 +82,7 @@ class EnvironmentReward:
 
     Args:
         compute_reward: The environment's method.
-        space: Of one goal; the method is given numbers of its type.
+        space: Of one goal, a Box, MultiBinary or MultiDiscrete; the method is given numbers of its type.
 
     Attributes:
         takes_batches: Whether the method takes many goals at once.
@@ -88,9 +93,9 @@ class EnvironmentReward:
 
     is_capturable = False
 
-    def __init__(self, compute_reward: ComputeReward, space: spaces.Box) -> None:
+    def __init__(self, compute_reward: ComputeReward, space: gym.Space[Any]) -> None:
         self._compute_reward = compute_reward
-        self._dtype = space.dtype
+        self._dtype = np.dtype(space.dtype)
         self._shape = space.shape
         self.takes_batches = self._finds_batches_equal(*random_goals(space, _N_PROBES))
 
@@ -137,18 +142,18 @@ def find_goal_reward(env: VectorEnv | TensorEnv) -> GoalReward:
 
     Raises:
         SpaceError: Their observations have no goals.
-        InvalidInputError: They have no `compute_reward`.
+        InvalidInputError: They have no `compute_reward`, or one that is inside of wrappers that change goals.
         EnvironmentFailure: It fails.
     """
     env = _innermost(env)
     check_goal_space(env.spec.observation_space, who="Relabelling goals")
     if isinstance(env, TensorEnv):
         return _of_tensor_env(env)
-    space = cast(spaces.Box, env.spec.observation_space[ACHIEVED_GOAL])  # type: ignore[index]  # It was checked.
+    space = env.spec.observation_space[ACHIEVED_GOAL]  # type: ignore[index]  # It was checked.
     environment = _one_environment(env)
     if environment is None:
         return EnvironmentReward(_remote_compute_reward(env), space)
-    reward = EnvironmentReward(_own_compute_reward(environment), space)
+    reward = EnvironmentReward(_own_compute_reward(environment, space), space)
     distance = _as_distance(environment, reward, space)
     if distance is None:
         return reward
@@ -157,9 +162,10 @@ def find_goal_reward(env: VectorEnv | TensorEnv) -> GoalReward:
     return distance
 
 
-def random_goals(space: spaces.Box, count: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+def random_goals(space: gym.Space[Any], count: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Pairs of goals of which some are equal, some near each other and some far apart. `[count, *goal]` each"""
-    sampler = spaces.Box(space.low, space.high, space.shape, space.dtype.type, seed=0)
+    sampler = deepcopy(space)
+    sampler.seed(0)
     desired = np.stack([sampler.sample() for _ in range(count)])
     achieved = np.stack([sampler.sample() for _ in range(count)])
     achieved[::3] = desired[::3]
@@ -198,10 +204,27 @@ def _one_environment(env: VectorEnv) -> gym.Env[Any, Any] | None:
     return None if environments is None else environments[0]
 
 
-def _own_compute_reward(environment: gym.Env[Any, Any]) -> ComputeReward:
+def _own_compute_reward(environment: gym.Env[Any, Any], space: gym.Space[Any]) -> ComputeReward:
     if not environment.has_wrapper_attr(METHOD):
         raise _no_method(environment)
-    return cast(ComputeReward, environment.get_wrapper_attr(METHOD))
+    owner = environment
+    while isinstance(owner, gym.Wrapper) and not hasattr(owner, METHOD):
+        owner = owner.env
+    known = owner.observation_space
+    if is_goal_space(known) and not _hold_the_same(known[ACHIEVED_GOAL], space):  # type: ignore[index]  # a Dict
+        raise InvalidInputError(
+            f"{METHOD} of {owner} takes goals of {known[ACHIEVED_GOAL]}, and wrappers around it make them {space}, "  # type: ignore[index]  # a Dict
+            f"so that other goals would be paid for wrongly. Give the outermost of them a {METHOD} of its own, or have "
+            "them leave goals as they are."
+        )
+    return cast(ComputeReward, owner.compute_reward)  # type: ignore[attr-defined]  # it has one
+
+
+def _hold_the_same(first: gym.Space[Any], second: gym.Space[Any]) -> bool:
+    """Whether values of two spaces mean the same, in whatever number type."""
+    if isinstance(first, spaces.Box) and isinstance(second, spaces.Box) and first.shape == second.shape:
+        return np.allclose(first.low, second.low, rtol=1e-6) and np.allclose(first.high, second.high, rtol=1e-6)
+    return first == second
 
 
 def _remote_compute_reward(env: VectorEnv) -> ComputeReward:
@@ -220,21 +243,39 @@ def _no_method(environment: gym.Env[Any, Any]) -> InvalidInputError:
     )
 
 
-def _as_distance(environment: gym.Env[Any, Any], reward: EnvironmentReward, space: spaces.Box) -> DistanceReward | None:
+def _as_distance(
+    environment: gym.Env[Any, Any], reward: EnvironmentReward, space: gym.Space[Any]
+) -> DistanceReward | None:
     """The same reward on the device, if it is a distance with the threshold that the environment names."""
-    if not environment.has_wrapper_attr("distance_threshold") or len(space.shape) != 1:
+    if not isinstance(space, spaces.Box) or space.dtype.kind != "f" or len(space.shape) != 1:
         return None
-    distance = DistanceReward(float(environment.get_wrapper_attr("distance_threshold")))
-    achieved, desired = (torch.from_numpy(goals).float() for goals in _goals_around(distance.threshold, space))
+    threshold = _named_threshold(environment)
+    if threshold is None:
+        return None
+    distance = DistanceReward(threshold)
+    achieved, desired = (torch.from_numpy(goals).float() for goals in _goals_around(threshold, space))
     return distance if torch.equal(distance(achieved, desired), reward(achieved, desired)) else None
 
 
+def _named_threshold(environment: gym.Env[Any, Any]) -> float | None:
+    """The one distance that the environment names, None if it names none or one for each coordinate."""
+    if not environment.has_wrapper_attr(THRESHOLD):
+        return None
+    named = environment.get_wrapper_attr(THRESHOLD)
+    threshold = float(named) if isinstance(named, Real) else 0.0
+    return threshold if threshold > 0.0 else None
+
+
 def _goals_around(threshold: float, space: spaces.Box) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Pairs of goals whose distances are from nothing to twice the threshold, and some very far apart."""
+    """Pairs of goals whose distances are from nothing to twice the threshold, and some very far apart.
+
+    Half of them lie around what the space says that goals are, the others around the origin.
+    """
     rng = np.random.default_rng(0)
     directions = rng.normal(size=(8 * _N_PROBES, *space.shape))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     shares = np.concatenate((np.linspace(0.0, 2.0, 7 * _N_PROBES), rng.uniform(2.0, 200.0, _N_PROBES)))
     shares[np.abs(shares - 1.0) < 1e-3] = 0.5
     desired = rng.normal(size=directions.shape)
+    desired[::2] = random_goals(space, len(desired))[1][::2]
     return desired + shares[:, None] * threshold * directions, desired

@@ -49,12 +49,12 @@ class ActionValues(nn.Module):
             raise SpaceError(f"Values of choices need a Discrete action space, got {action_space}.")
         self.n_actions, self.n_outputs, self.dueling = int(action_space.n), n_outputs, dueling
         self.inputs = NetworkInputs(features, shape.image_features)
-        n_values = (self.n_actions + int(dueling)) * n_outputs
-        self.body = StackedMLP.of_shape(n_members, self.inputs.n_features, n_values, shape)
+        values = (self.n_actions + int(dueling), n_outputs)
+        self.body = StackedMLP.of_shape(n_members, self.inputs.n_features, values, shape)
 
     def forward(self, observations: Tree | Prepared) -> Tensor:
         """`[N, ...]` per leaf to `[E, N, n_actions, K]`."""
-        values: Tensor = self.body(self.inputs(observations)).unflatten(2, (-1, self.n_outputs))
+        values: Tensor = self.body(self.inputs(observations))
         if not self.dueling:
             return values
         of_state, added = values[:, :, :1], values[:, :, 1:]

@@ -23,14 +23,14 @@ FEW_OUTPUTS = 16
 """With fewer, products are fastest in the order in which rows come last."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Recording:
     """A pass through a stack whose gradients are still to come.
 
     Attributes:
         activation: What followed all layers but the last.
         inputs: What went into each layer.
-        outputs: What came out of the last, a leaf of its own.
+        outputs: What came out of the last, a leaf of its own. `[E, N, *outputs]`
         weights: Of each layer.
         gradients: Where those of the parameters are added up, in their order.
     """
@@ -42,9 +42,10 @@ class _Recording:
     gradients: Sequence[Tensor]
 
     def add_gradients(self, of_outputs: Tensor) -> None:
-        """Add those of the parameters."""
+        """Add those of the parameters. `[E, N, *outputs]`"""
         index = len(self.weights)
-        for rows, gradient in _backward(of_outputs, self.inputs, self.weights, self.activation):
+        flat = of_outputs if of_outputs.dim() == 3 else of_outputs.flatten(2)
+        for rows, gradient in _backward(flat, self.inputs, self.weights, self.activation):
             index -= 1
             of_weight, of_bias = self.gradients[index], self.gradients[len(self.weights) + index]
             of_bias.add_(gradient.sum(1, keepdim=True))
@@ -82,10 +83,23 @@ def recorded_passes() -> Iterator[None]:
             _SCOPE.recordings.clear()
 
 
-def backward(loss: Tensor) -> None:
-    """Add the gradients of a loss to those of the parameters, also of stacks that were recorded."""
-    loss.backward()  # type: ignore[no-untyped-call]  # torch's
+def backward(values: Tensor, gradient: Tensor | None = None, loss: Tensor | None = None) -> None:
+    """Add gradients to those of the parameters, also of stacks that were recorded.
+
+    Where the values are the very outputs of such a stack and there is no further loss, automatic differentiation has
+    nothing to do: for small networks that is most of its time.
+
+    Args:
+        values: A loss, `[]`, or numbers of which the gradient is known.
+        gradient: That of what is minimised by the values, in their shape; None for a loss.
+        loss: What is minimised besides, None for nothing. `[]`
+    """
     recordings, _SCOPE.recordings = _SCOPE.recordings, []
+    if loss is None and any(recording.outputs is values for recording in recordings):
+        values.grad = gradient
+    else:
+        roots = (values,) if loss is None else (values, loss)
+        torch.autograd.backward(roots, (gradient, None)[: len(roots)])
     for recording in recordings:
         gradient = recording.outputs.grad
         if gradient is None:
@@ -96,7 +110,13 @@ def backward(loss: Tensor) -> None:
 
 
 def run_stack(
-    inputs: Tensor, actions: Tensor | None, activation: Activation, weights: Sequence[Tensor], biases: Sequence[Tensor]
+    inputs: Tensor,
+    actions: Tensor | None,
+    activation: Activation,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    *,
+    output_shape: tuple[int, ...],
 ) -> Tensor:
     """The outputs of a stack, with gradients by those of the arguments that want them, which can be taken once.
 
@@ -106,22 +126,30 @@ def run_stack(
         activation: What follows all layers but the last.
         weights: Of each layer. `[E, n_inputs, n_outputs]`
         biases: Of each layer. `[E, 1, n_outputs]`
+        output_shape: Of what goes out of a row.
 
     Returns:
-        `[E, N, n_outputs]`
+        `[E, N, *output_shape]`
     """
     if torch.is_grad_enabled():
         gradients = _recordable(inputs, actions, (*weights, *biases)) if _SCOPE.is_recording else None
         if gradients is None:
-            return _Stack.apply(  # type: ignore[no-untyped-call,no-any-return]  # torch's
+            found: Tensor = _Stack.apply(  # type: ignore[no-untyped-call]  # torch's
                 inputs, actions, activation, *weights, *biases
             )
+            return _shaped(found, output_shape)
         with torch.no_grad():
             results = _forward(_rows(inputs, actions, len(weights[0])), activation, weights, biases)
-        outputs = results.pop().requires_grad_()
+            outputs = _shaped(results.pop(), output_shape)
+        outputs.requires_grad_()
         _SCOPE.recordings.append(_Recording(activation, results, outputs, weights, gradients))
         return outputs
-    return _forward(_rows(inputs, actions, len(weights[0])), activation, weights, biases)[-1]
+    return _shaped(_forward(_rows(inputs, actions, len(weights[0])), activation, weights, biases)[-1], output_shape)
+
+
+def _shaped(outputs: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """`[E, N, n_outputs]` to `[E, N, *shape]`"""
+    return outputs if len(shape) == 1 else outputs.view(*outputs.shape[:2], *shape)
 
 
 def _recordable(inputs: Tensor, actions: Tensor | None, parameters: Sequence[Tensor]) -> list[Tensor] | None:

@@ -33,7 +33,7 @@ class StackedMLP(nn.Module):
         n_members: Number of networks, E.
         n_inputs: Width of what comes in, F.
         sizes: Widths of the hidden layers.
-        n_outputs: Width of what goes out.
+        n_outputs: Width of what goes out, or its shape.
         activation: What follows the hidden layers, by its name in `ACTIVATIONS`.
         layer_norm: Whether units are normalised before the activation, with gains and shifts that are learned.
 
@@ -47,7 +47,7 @@ class StackedMLP(nn.Module):
         n_members: int,
         n_inputs: int,
         sizes: Sequence[int],
-        n_outputs: int,
+        n_outputs: int | tuple[int, ...],
         activation: str = "relu",
         *,
         layer_norm: bool = False,
@@ -56,7 +56,8 @@ class StackedMLP(nn.Module):
         if activation not in ACTIVATIONS:
             raise UnknownOptionError.of("activation", str(activation), ACTIVATIONS)
         self.n_members = check_size("n_members", n_members)
-        widths = (check_size("n_inputs", n_inputs), *as_sizes("sizes", sizes), check_size("n_outputs", n_outputs))
+        self.output_shape = as_sizes("n_outputs", n_outputs if isinstance(n_outputs, tuple) else (n_outputs,))
+        widths = (check_size("n_inputs", n_inputs), *as_sizes("sizes", sizes), math.prod(self.output_shape))
         self.activation = ACTIVATIONS[activation]()
         self.n_layers = len(widths) - 1
         self._fused = None if layer_norm else IN_PLACE.get(type(self.activation))
@@ -70,7 +71,9 @@ class StackedMLP(nn.Module):
         self.begin_uniformly()
 
     @classmethod
-    def of_shape(cls, n_members: int, n_inputs: int, n_outputs: int, shape: NetworkShape) -> StackedMLP:
+    def of_shape(
+        cls, n_members: int, n_inputs: int, n_outputs: int | tuple[int, ...], shape: NetworkShape
+    ) -> StackedMLP:
         """Networks as the settings say."""
         stack = cls(n_members, n_inputs, shape.hidden_sizes, n_outputs, shape.activation, layer_norm=shape.layer_norm)
         if shape.initial_weights == "orthogonal":
@@ -85,7 +88,7 @@ class StackedMLP(nn.Module):
             actions: Further columns of the same rows. `[N, A]` or `[E, N, A]`
 
         Returns:
-            `[E, N, n_outputs]`
+            `[E, N, *outputs]`
         """
         return self._run(inputs, actions, tuple(self._parameters.values()))  # type: ignore[arg-type]  # none is None
 
@@ -98,7 +101,7 @@ class StackedMLP(nn.Module):
             members: Ask only so many of the networks, E of them; None for all.
 
         Returns:
-            `[E, N, n_outputs]`
+            `[E, N, *outputs]`
         """
         return self._run(inputs, actions, [parameter.detach()[:members] for parameter in self.parameters()])
 
@@ -132,7 +135,7 @@ class StackedMLP(nn.Module):
     def _run(self, inputs: Tensor, actions: Tensor | None, parameters: Sequence[Tensor]) -> Tensor:
         weights, biases = parameters[: self.n_layers], parameters[self.n_layers : 2 * self.n_layers]
         if self._fused is not None and not torch.compiler.is_compiling():
-            return run_stack(inputs, actions, self._fused, weights, biases)
+            return run_stack(inputs, actions, self._fused, weights, biases, output_shape=self.output_shape)
         values = inputs if actions is None else torch.cat([inputs, actions], -1)
         values = values.expand(len(weights[0]), -1, -1)
         norms = parameters[2 * self.n_layers :]
@@ -140,7 +143,7 @@ class StackedMLP(nn.Module):
             values = torch.baddbmm(bias, values, weight)
             if index < self.n_layers - 1:
                 values = self.activation(_normalised(values, *norms[2 * index : 2 * index + 2]))
-        return values
+        return values if len(self.output_shape) == 1 else values.view(*values.shape[:2], *self.output_shape)
 
 
 def _normalised(values: Tensor, gain: Tensor | None = None, shift: Tensor | None = None) -> Tensor:

@@ -19,7 +19,7 @@ from rl_framework.envs.vector_env import VectorEnv
 from rl_framework.errors import InvalidInputError
 from rl_framework.nn.episode_tensors import EpisodeTensors
 from rl_framework.nn.model import Model
-from rl_framework.rollouts.episode_totals import ended_episodes, running_totals
+from rl_framework.rollouts.episode_totals import SUCCESSES, ended_episodes, running_totals
 from rl_framework.rollouts.running_episodes import EpisodeEnds, RunningEpisodes
 from rl_framework.rollouts.sampling import check_positive, device_of, record, start
 from rl_framework.rollouts.step_recorder import Acting
@@ -196,7 +196,7 @@ class EpisodeCollector:
         if not self._keeps_unfinished:
             after = replace(after, starts=torch.ones_like(after.starts))
             self._env.lengths = torch.zeros_like(self._env.lengths)
-        return after, ended_episodes(rollout.rewards, ended, *before)
+        return after, ended_episodes(rollout.rewards, ended, *before, successes=rollout.extras.get(SUCCESSES))
 
     def _episodes(self, rollout: Rollout) -> list[CollectedEpisode]:
         """The episodes that are complete now."""

@@ -13,7 +13,7 @@ from rl_framework.data.rollout import Rollout
 from rl_framework.envs.tensor_env import TensorEnv, as_tensor_env
 from rl_framework.envs.vector_env import VectorEnv
 from rl_framework.nn.model import Model
-from rl_framework.rollouts.episode_totals import ended_episodes
+from rl_framework.rollouts.episode_totals import SUCCESSES, ended_episodes
 from rl_framework.rollouts.sampling import check_positive, device_of, start
 from rl_framework.rollouts.step_recorder import Acting, StepRecorder
 
@@ -112,7 +112,8 @@ def _zero_at(resting: Tensor, numbers: Any) -> Any:
 def _episodes(rollout: Rollout, recorder: StepRecorder) -> tuple[EpisodeSummary, ...]:
     """What ended, in its order; the environments' own summaries where they keep the books."""
     nothing = torch.zeros(rollout.n_rows, device=rollout.device)
-    derived = ended_episodes(rollout.rewards, rollout.ended, nothing.double(), nothing.long())
+    before = nothing.double(), nothing.long()
+    derived = ended_episodes(rollout.rewards, rollout.ended, *before, successes=rollout.extras.get(SUCCESSES))
     kept = {(step, summary.row): summary for step, summary in recorder.summaries or ()}
     return tuple(kept.get((at, one.row), one) for at, one in zip(_steps(rollout.ended), derived, strict=True))
 

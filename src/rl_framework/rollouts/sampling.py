@@ -15,7 +15,7 @@ from rl_framework.envs.tensor_env import TensorEnv, as_tensor_env
 from rl_framework.envs.vector_env import VectorEnv
 from rl_framework.errors import InvalidInputError
 from rl_framework.nn.model import Model
-from rl_framework.rollouts.episode_totals import ended_episodes, running_totals
+from rl_framework.rollouts.episode_totals import SUCCESSES, ended_episodes, running_totals
 from rl_framework.rollouts.step_recorder import Acting, StepRecorder
 
 
@@ -36,7 +36,8 @@ def sample(
 
     Two halves, the second sampled `after` the first, are what one call for both gives. Nothing here changes the mode
     of the policy, and no random number is drawn but by the policy's distributions and the environments. Where the
-    environments can be captured in a CUDA graph, so can this; episodes are not summarised then.
+    environments can be captured in a CUDA graph, so can this; episodes are not summarised then. Where environments that
+    are tensors know what a success is, `extras["is_success"]` tells it of every step. `[T, B]`
 
     Args:
         policy: What acts.
@@ -101,7 +102,13 @@ def summarized(recorded: Rollout, begin: Position, kept: Sequence[EpisodeSummary
     """
     found = kept
     if found is None:
-        found = ended_episodes(recorded.rewards, recorded.ended, begin.episode_returns, begin.episode_lengths)
+        found = ended_episodes(
+            recorded.rewards,
+            recorded.ended,
+            begin.episode_returns,
+            begin.episode_lengths,
+            successes=recorded.extras.get(SUCCESSES),
+        )
     after = recorded.next
     if after is not None:
         after = replace(after, stream=begin.stream, step=begin.step + len(recorded))

@@ -16,6 +16,7 @@ from rl_framework.errors import InvalidInputError
 from rl_framework.nn.distribution import Distribution, at_least_single
 from rl_framework.nn.model import Model, ModelOutput, flatten_time, reset_rows
 from rl_framework.rollouts.bootstrap_values import Bootstraps, values_in_blocks
+from rl_framework.rollouts.episode_totals import SUCCESSES
 from rl_framework.rollouts.output_checks import check_output, checked_actions
 from rl_framework.rollouts.step_columns import StepColumn, StepColumns
 
@@ -203,6 +204,9 @@ class StepRecorder:
         self._rewards.add(result.rewards)
         self._terminated.add(result.terminated)
         self._truncated.add(result.truncated)
+        successes = self._env.successes(result.observations if result.final is None else result.final)
+        if successes is not None:
+            self._keep_extra(SUCCESSES, successes)
         self._observations, self._state = result.observations, output.state
         if result.final is not None and self._env.can_truncate and (self._values_later or output.value is not None):
             self._bootstraps.note(self.n_steps, result, output.state)

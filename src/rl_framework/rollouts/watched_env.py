@@ -52,6 +52,10 @@ class WatchedEnv(TensorEnv):
         return self.env.action_masks
 
     @override
+    def successes(self, observations: Tree) -> Tensor | None:
+        return self.env.successes(observations)
+
+    @override
     def reset(self, seed: int | None = None, options: Mapping[str, Any] | None = None) -> Tree:
         self.lengths = torch.zeros_like(self.lengths)
         return self.env.reset(seed, options)

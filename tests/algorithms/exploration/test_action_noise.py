@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from rl_framework.algorithms.exploration.action_noise import (
+    ActionNoise,
     GaussianNoise,
     GaussianNoiseConfig,
     OrnsteinUhlenbeckNoise,
@@ -41,6 +42,42 @@ def test_gaussian_noise_has_the_spread_that_was_asked_for_and_is_independent() -
     assert actions.mean(0).tolist() == pytest.approx([0.1, -0.2, 0.3], abs=2e-3)
     assert actions.std(0).tolist() == pytest.approx([0.05] * 3, rel=0.02)
     assert (actions.t().corrcoef() - torch.eye(3)).abs().max().item() < 0.03
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "ornstein_uhlenbeck"])
+def test_noise_becomes_less_in_a_straight_line_over_the_steps_of_all_environments(kind: str) -> None:
+    settings = {"kind": kind, "std": 0.4, "final_std": 0.1, "decay_steps": 30}
+    noise, other = (as_exploration_config(settings).make() for _ in range(2))
+    assert isinstance(noise, ActionNoise)
+    assert isinstance(other, ActionNoise)
+    workshop(NUMBERS, {"exploration": noise})
+    workshop(NUMBERS, {"exploration": other})
+    seen = []
+
+    for _ in range(4):
+        seen.append(noise.std)
+        noise.act(SameEverywhere(torch.zeros(3)), observations(10), generator=generator())
+        noise.process(experience(10, torch.zeros(10, dtype=torch.bool)))
+        other.load_state_dict(noise.state_dict())
+
+    assert seen == pytest.approx([0.4, 0.3, 0.2, 0.1])
+    assert (noise.std, other.std) == (0.1, 0.1)
+    as_given = as_exploration_config({"kind": kind, "std": 0.4}).make()
+    assert isinstance(as_given, ActionNoise)
+    assert as_given.std == 0.4
+
+
+def test_the_noise_that_is_drawn_is_that_of_now() -> None:
+    noise = GaussianNoise(GaussianNoiseConfig(std=0.2, final_std=0.05, decay_steps=10))
+    workshop(NUMBERS, {"exploration": noise})
+    spread = []
+
+    for _ in range(2):
+        actions = noise.act(SameEverywhere(torch.zeros(3)), observations(5000), generator=generator())
+        spread.append(float(actions.std()))
+        noise.process(experience(10, torch.zeros(10, dtype=torch.bool)))
+
+    assert spread == pytest.approx([0.2, 0.05], rel=0.03)
 
 
 def test_actions_stay_within_bounds() -> None:
@@ -124,6 +161,18 @@ def test_ornstein_uhlenbeck_noise_is_its_recurrence_and_starts_anew_with_an_epis
         wanted = torch.where(ended[:, None], torch.zeros(2, 3), wanted)
 
 
+def test_ornstein_uhlenbeck_noise_starts_anew_where_environments_were_reset() -> None:
+    noise = OrnsteinUhlenbeckNoise()
+    workshop(NUMBERS, {"exploration": noise})
+    actor = SameEverywhere(torch.zeros(3))
+    first = noise.act(actor, observations(2), generator=generator(7))
+    noise.act(actor, observations(2), generator=generator(8))
+
+    noise.begin(observations(2))
+
+    assert torch.equal(noise.act(actor, observations(2), generator=generator(7)), first)
+
+
 def test_ornstein_uhlenbeck_noise_goes_on_where_it_was_saved() -> None:
     noise, source = OrnsteinUhlenbeckNoise(), generator(4)
     workshop(NUMBERS, {"exploration": noise})
@@ -167,7 +216,7 @@ def test_kinds_can_be_named_and_written_in_json(kind: str) -> None:
 
 
 def test_settings_out_of_range_are_refused() -> None:
-    with pytest.raises(InvalidInputError, match=r"std of Gaussian noise .*\[0, inf\], got -1"):
+    with pytest.raises(InvalidInputError, match=r"std of noise .*\[0, inf\], got -1"):
         GaussianNoiseConfig(std=-1.0)
     with pytest.raises(InvalidInputError, match=r"epsilon of an exploration .*\[0, 1\], got 1.5"):
         as_exploration_config({"kind": "policy", "epsilon": 1.5})

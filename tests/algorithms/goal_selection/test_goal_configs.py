@@ -61,7 +61,7 @@ def test_unknown_kinds_and_settings_are_refused() -> None:
         as_goal_config("meg")
     with pytest.raises(UnknownOptionError, match="n_candidate"):
         as_goal_config({"kind": "mega", "n_candidate": 3})
-    with pytest.raises(InvalidInputError, match="Expected a DesiredGoalMixingConfig"):
+    with pytest.raises(InvalidInputError, match="mixing must be a DesiredGoalMixingConfig or a mapping"):
         OMEGAConfig(mixing="often")  # type: ignore[arg-type]  # that is the point
 
 

@@ -9,6 +9,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from rl_framework.algorithms.goal_selection.candidates import Candidates
 from rl_framework.algorithms.goal_selection.goal_configs import (
     GOAL_SELECTIONS,
     AchievedConfig,
@@ -20,6 +21,7 @@ from rl_framework.algorithms.goal_selection.goal_configs import (
     OMEGAConfig,
 )
 from rl_framework.algorithms.goal_selection.goal_selection import GoalSelection
+from rl_framework.algorithms.goal_selection.scores import GoalScore
 from rl_framework.algorithms.parts import Parts
 from rl_framework.algorithms.replay_config import ReplayConfig
 from rl_framework.algorithms.replay_part import ReplayPart
@@ -216,6 +218,26 @@ def test_goals_that_are_not_allowed_are_pursued_only_for_want_of_others() -> Non
 
     with pytest.raises(InvalidInputError, match=r"3 numbers.*goals of 2"):
         begun(MinQConfig(allowed=((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))))
+
+
+class Boundless(GoalScore):
+    """Weighs goals beyond all bounds: one way for those within reach, the other way for all others."""
+
+    def __init__(self, weight: float) -> None:
+        self._weight = weight
+
+    def log_weights(self, candidates: Candidates) -> Tensor:
+        return torch.where(candidates.values >= -3.0, self._weight, -self._weight)
+
+
+@pytest.mark.parametrize("weight", [-torch.inf, torch.inf, torch.nan])
+def test_weights_without_bounds_neither_lead_out_of_reach_nor_to_what_is_not_allowed(weight: float) -> None:
+    goals, shop = begun(AchievedConfig(allowed=((0.0, -1.0), (0.15, 1.0))), n_remembered=100)
+    goals.score = Boundless(weight)
+
+    for _ in range(20):
+        shop.parts.process(step(HERE, HERE, OWN, OWN, FIRST_ENDS))
+        assert 0.0 <= goals.pursued[0, 0].item() <= 0.15
 
 
 def test_reached_goals_are_moved_on_in_the_direction_of_the_step() -> None:

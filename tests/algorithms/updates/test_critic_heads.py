@@ -74,6 +74,35 @@ def test_quantiles_of_one_value_lie_side_by_side() -> None:
     assert head.samples(outputs, None).tolist() == [[[1.0, 2.0], [10.0, 20.0]]]
 
 
+@pytest.mark.parametrize("counts", [False, True])
+@pytest.mark.parametrize(
+    ("settings", "gammas"),
+    [
+        (DDPGConfig(), (0.9,)),
+        (DDPGConfig(n_critics=2), (0.5, 0.9)),
+        (DDPGConfig(n_critics=2, horizons=3, acting_horizons=2), (0.9,)),
+        (ENSEMBLE, (0.5, 0.9)),
+        (DDPGConfig(n_critics=2, critic="gaussian"), (0.9,)),
+        (DDPGConfig(n_critics=2, critic="quantile", n_quantiles=4), (0.9,)),
+    ],
+)
+def test_descents_have_the_gradient_of_the_loss(
+    settings: DDPGConfig, gammas: tuple[float, ...], *, counts: bool
+) -> None:
+    head = make_critic_head(settings, gammas)
+    outputs = random(settings.n_critics, 6, head.n_outputs).double().requires_grad_()
+    targets = random(6, head.n_values, 1, seed=1)
+    weights = head.draw_weights(torch.Generator().manual_seed(2), torch.device("cpu"))
+    importance = random(6, seed=3).abs() if counts else None
+    loss = head.loss(outputs, targets, weights)
+    mean = loss.mean(importance)
+    (expected,) = torch.autograd.grad(mean, outputs)
+    found = head.descent(outputs.detach().float(), targets, weights, importance)
+    torch.testing.assert_close(found.gradient, expected.float(), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(found.loss, mean.detach().float(), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(found.errors, loss.errors.float(), atol=1e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize("horizons", [None, 2])
 def test_costs_come_off_what_follows(horizons: int | None) -> None:
     head = make_critic_head(DDPGConfig(horizons=horizons), (0.9,))

@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rl_framework.algorithms.exploration.exploration import Actor, Exploration, ExplorationConfig
+from rl_framework.algorithms.exploration.exploration import Actor, Exploration, ExplorationConfig, in_a_straight_line
 from rl_framework.algorithms.part_configs import PartConfig
 from rl_framework.algorithms.parts import Experience
 from rl_framework.algorithms.setting_ranges import check_count, check_number
@@ -60,9 +60,7 @@ class EpsilonGreedy(Exploration):
     def epsilon(self) -> float:
         """With what probability a choice is random now."""
         config = self.config
-        if self._steps >= config.decay_steps:
-            return config.final
-        return config.initial + (config.final - config.initial) * (self._steps / config.decay_steps)
+        return in_a_straight_line(config.initial, config.final, self._steps, config.decay_steps)
 
     def propose(self, actor: Actor, observations: Tree, generator: torch.Generator) -> Tensor:
         """The best choices. `[B]`"""

@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
@@ -16,6 +15,7 @@ from rl_framework.algorithms.part_configs import PartConfig
 from rl_framework.algorithms.parts import Part, Workshop
 from rl_framework.core.trees import Tree
 from rl_framework.errors import SpaceError
+from rl_framework.nn.unit_actions import UnitActions
 
 
 class Actor(Protocol):
@@ -57,8 +57,7 @@ class Exploration(Part, ABC):
                 f"{'Box or Discrete' if self.action_kind is None else self.action_kind.__name__}, got {space}; choose "
                 "another exploration."
             )
-        self._n_choices = int(space.n) if isinstance(space, spaces.Discrete) else None
-        self._width = 1 if space.shape is None else int(np.prod(space.shape))
+        self._actions = UnitActions(space)
         self._device = workshop.device
         self._goals = workshop.parts.find(GoalSelection)
 
@@ -90,14 +89,8 @@ class Exploration(Part, ABC):
             return actions
         uniform = torch.rand(len(actions), generator=generator, device=actions.device)
         replaced = uniform < (epsilon if extra is None else extra + epsilon)
-        random = self.random_actions(len(actions), generator)
+        random = self._actions.uniform(len(actions), generator)
         return torch.where(replaced.reshape(-1, *[1] * (actions.dim() - 1)), random, actions)
-
-    def random_actions(self, n: int, generator: torch.Generator) -> Tensor:
-        """Actions of which each is as likely as any other. `[n, A]` or `[n]`"""
-        if self._n_choices is not None:
-            return torch.randint(self._n_choices, (n,), generator=generator, device=self._device)
-        return torch.rand(n, self._width, generator=generator, device=self._device).mul_(2.0).sub_(1.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,3 +100,8 @@ class ExplorationConfig(PartConfig):
     def make(self) -> Exploration:
         """The part that is meant."""
         raise NotImplementedError
+
+
+def in_a_straight_line(initial: float, final: float, n_steps: int, decay_steps: int) -> float:
+    """A setting that becomes another one over some steps, after so many of them; 0 for the other one at once."""
+    return final if n_steps >= decay_steps else initial + (final - initial) * (n_steps / decay_steps)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
-from rl_framework.algorithms.base import make_config
 from rl_framework.algorithms.goal_selection.desired_goal_mixing import DesiredGoalMixing, DesiredGoalMixingConfig
 from rl_framework.algorithms.goal_selection.entropy_gain import EntropyGainScore
 from rl_framework.algorithms.goal_selection.goal_densities import (
@@ -20,11 +19,9 @@ from rl_framework.algorithms.goal_selection.success_prediction import (
     IntermediateDifficultyScore,
     SuccessPredictionConfig,
 )
-from rl_framework.algorithms.part_configs import PartConfig, as_part_config
+from rl_framework.algorithms.part_configs import PartConfig, as_part_config, as_record
 from rl_framework.algorithms.setting_ranges import check_count, check_number
 from rl_framework.errors import InvalidInputError
-
-Record = TypeVar("Record")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,11 +116,11 @@ class OMEGAConfig(MEGAConfig):
 
     def __post_init__(self) -> None:
         MEGAConfig.__post_init__(self)
-        object.__setattr__(self, "mixing", _as_record(DesiredGoalMixingConfig, self.mixing))
+        object.__setattr__(self, "mixing", as_record(self.mixing, DesiredGoalMixingConfig, what="mixing"))
 
     def make_mixing(self) -> DesiredGoalMixing:
         """What says how often environments' own goals are pursued."""
-        return DesiredGoalMixing(_as_record(DesiredGoalMixingConfig, self.mixing))
+        return DesiredGoalMixing(as_record(self.mixing, DesiredGoalMixingConfig, what="mixing"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,11 +183,11 @@ class IntermediateDifficultyConfig(GoalSelectionConfig):
 
     def __post_init__(self) -> None:
         GoalSelectionConfig.__post_init__(self)
-        object.__setattr__(self, "prediction", _as_record(SuccessPredictionConfig, self.prediction))
+        object.__setattr__(self, "prediction", as_record(self.prediction, SuccessPredictionConfig, what="prediction"))
 
     def make_score(self) -> IntermediateDifficultyScore:
         """What weighs candidates."""
-        return IntermediateDifficultyScore(_as_record(SuccessPredictionConfig, self.prediction))
+        return IntermediateDifficultyScore(as_record(self.prediction, SuccessPredictionConfig, what="prediction"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -235,15 +232,6 @@ def as_goal_config(value: Any) -> GoalSelectionConfig:
         InvalidInputError: It is none of the three, or a setting is out of range.
     """
     return as_part_config(value, GoalSelectionConfig, GOAL_SELECTIONS, what="selection of goals")
-
-
-def _as_record(record: type[Record], value: Any) -> Record:
-    """A record from itself or its fields."""
-    if isinstance(value, record):
-        return value
-    if isinstance(value, Mapping):
-        return make_config(record, value)
-    raise InvalidInputError(f"Expected a {record.__name__} or a mapping of its fields, got {value!r}.")
 
 
 def _as_thresholds(value: Any) -> tuple[float, float]:

@@ -14,7 +14,6 @@ from rl_framework.algorithms.part_configs import PartConfig, as_part_config
 from rl_framework.algorithms.parts import Workshop
 from rl_framework.algorithms.setting_ranges import check_count, check_number
 from rl_framework.core.goals import ACHIEVED_GOAL
-from rl_framework.core.seeding import isolated_randomness
 from rl_framework.errors import InvalidInputError, UnknownOptionError
 from rl_framework.functional.kernel_density import KERNELS, KernelDensity, Standardization
 from rl_framework.nn.random_network_distance import RandomNetworkDistance
@@ -206,8 +205,7 @@ class _LearnedGoalDensity(GoalDensity):
         super().set_up(memory, workshop)
         if self._network is None:
             space = workshop.spec.observation_space[ACHIEVED_GOAL]  # type: ignore[index]  # it is a Dict
-            seed = torch.randint(2**31, (), generator=workshop.generator, device=workshop.device).item()
-            with isolated_randomness(int(seed)):
+            with workshop.initial_weights():
                 self._network = self.make_network(int(torch.Size(space.shape).numel())).to(workshop.device)
             self._optimizer = self.make_optimizer(self._network)
 
@@ -263,7 +261,7 @@ class _LearnedGoalDensity(GoalDensity):
         if self._network is None or self._optimizer is None:
             raise InvalidInputError("Set the density up, as a part of a learner, before its state is loaded.")
         self._network.load_state_dict(state["network"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        self._optimizer.load_state_dict(deepcopy(state["optimizer"]))
         units = state["units"]
         self._standardization = (
             None if units is None else Standardization(units["mean"].to(self._device), units["scale"].to(self._device))

@@ -10,7 +10,7 @@ from rl_framework.core.goals import ACHIEVED_GOAL, DESIRED_GOAL
 
 
 class GoalMemory:
-    """Draws goals, flattened, from the transitions of a replay.
+    """Draws goals, flattened and as float32, from the transitions of a replay.
 
     Args:
         replay: Where the transitions are.
@@ -39,4 +39,4 @@ class GoalMemory:
     def _draw(self, names: list[str], n: int, generator: torch.Generator) -> list[Tensor]:
         buffer = self._replay.buffer
         found = buffer.read(names, buffer.uniform_rows(n, generator))
-        return [found[name].reshape(n, -1) for name in names]
+        return [found[name].reshape(n, -1).float() for name in names]

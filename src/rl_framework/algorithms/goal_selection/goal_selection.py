@@ -20,6 +20,7 @@ from rl_framework.algorithms.replay_part import ReplayPart
 from rl_framework.algorithms.updates.base import UpdateRule
 from rl_framework.core.goals import ACHIEVED_GOAL, DESIRED_GOAL, check_goal_space
 from rl_framework.core.trees import Tree, map_tree, select
+from rl_framework.data.sampling.replay_sampler import REACHED
 from rl_framework.errors import InvalidInputError
 from rl_framework.functional.kernel_density import KernelDensity, Standardization
 
@@ -28,9 +29,8 @@ if TYPE_CHECKING:
 
     from rl_framework.algorithms.goal_selection.goal_configs import GoalSelectionConfig
 
-REACHED = -0.15
-"""Rewards above this, of -1 per step and 0 at the goal, say that the goal is reached."""
-OUT_OF_BOUNDS = 1e6
+LARGEST_LOG_WEIGHT = 1e8
+OUT_OF_BOUNDS = 1e9
 
 
 class GoalSelection(Part):
@@ -169,7 +169,8 @@ class GoalSelection(Part):
 
     def _pick(self, candidates: Candidates) -> Tensor:
         """The best candidate for each environment. `[E]`"""
-        log_weights = self.score.log_weights(candidates)
+        log_weights = self.score.log_weights(candidates).double()
+        log_weights = log_weights.nan_to_num(-LARGEST_LOG_WEIGHT).clamp(-LARGEST_LOG_WEIGHT, LARGEST_LOG_WEIGHT)
         if self.config.desired_bonus > 1.0:
             log_weights = log_weights + self._is_asked_for(candidates) * math.log(self.config.desired_bonus)
         if self.config.allowed is not None:

@@ -16,7 +16,6 @@ from rl_framework.algorithms.goal_selection.scores import LEAST_WEIGHT, GoalScor
 from rl_framework.algorithms.parts import Experience, Workshop
 from rl_framework.algorithms.setting_ranges import check_count, check_number
 from rl_framework.core.goals import DESIRED_GOAL, OBSERVATION
-from rl_framework.core.seeding import isolated_randomness
 from rl_framework.core.spaces import leaf_shape, leaf_spaces
 from rl_framework.core.trees import Tree, leaves
 from rl_framework.errors import InvalidInputError
@@ -98,8 +97,7 @@ class IntermediateDifficultyScore(GoalScore):
         space = workshop.spec.observation_space
         observed = [leaf_shape(leaf) for name in (OBSERVATION, DESIRED_GOAL) for _, leaf in leaf_spaces(space[name])]  # type: ignore[index]  # it is a Dict
         width = sum(torch.Size(shape).numel() for shape in observed)
-        seed = torch.randint(2**31, (), generator=workshop.generator, device=workshop.device).item()
-        with isolated_randomness(int(seed)):
+        with workshop.initial_weights():
             self._network = SuccessPredictor(width, self.config.hidden_size).to(workshop.device)
         self._optimizer = torch.optim.Adam(self._network.layers.parameters(), lr=self.config.learning_rate)
         self._inputs = torch.zeros(self.config.n_episodes, width, device=workshop.device)
@@ -176,7 +174,7 @@ class IntermediateDifficultyScore(GoalScore):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self.network.load_state_dict(state["network"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        self._optimizer.load_state_dict(deepcopy(state["optimizer"]))
         self._inputs.copy_(state["inputs"])
         self._successes.copy_(state["successes"])
         self._n_episodes = int(state["n_episodes"])

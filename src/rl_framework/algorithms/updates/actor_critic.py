@@ -196,12 +196,11 @@ class ActorCritic(UpdateRule):
         weights = self.head.draw_weights(self.generator, batch.rewards.device)
         targets = self.targets(batch, weights)
         outputs = self.critics(batch.observations, batch.actions)
-        found = self.head.loss(outputs, targets, weights)
-        loss = found.mean(batch.weights)
+        found = self.head.descent(outputs.detach(), targets, weights, batch.weights)
         penalty = self.critic_penalty(batch, outputs)
-        self.critic_optimizer.minimize(loss if penalty is None else loss + penalty)
+        self.critic_optimizer.follow(outputs, found.gradient, penalty)
         metrics = {
-            "train/critic_loss": loss.detach(),
+            "train/critic_loss": found.loss,
             "train/value": self.head.acting(self.head.means(outputs.detach())).mean(),
         }
         if penalty is not None:
@@ -245,10 +244,12 @@ class ActorCritic(UpdateRule):
             observations: `[N, ...]` per leaf
             actions: `[N, A]`
         """
-        values = self.head.acting(self.head.means(self.critics.judge(observations, actions)))
-        if self.config.objective == "first" or len(values) == 1:
+        objective = self.config.objective
+        outputs = self.critics.judge(observations, actions, members=1 if objective == "first" else None)
+        values = self.head.acting(self.head.means(outputs))
+        if len(values) == 1:
             return values[0]
-        return values.amin(0) if self.config.objective == "min" else values.mean(0)
+        return values.amin(0) if objective == "min" else values.mean(0)
 
     @torch.no_grad()
     def values(self, observations: Tree, actions: Tensor | None = None) -> Tensor:

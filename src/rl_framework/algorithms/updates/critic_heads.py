@@ -30,6 +30,21 @@ Weights: TypeAlias = Tensor | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Descent:
+    """How critics get better.
+
+    Attributes:
+        loss: The mean of the losses, each counting by its weight; without gradients. `[]`
+        errors: As those of `CriticLoss`. `[N]`
+        gradient: That of the loss by the outputs. `[E, N, K]`
+    """
+
+    loss: Tensor
+    errors: Tensor
+    gradient: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CriticLoss:
     """What critics have to learn of transitions.
 
@@ -87,6 +102,22 @@ class CriticHead(ABC):
             weights: As for `samples`.
         """
 
+    def descent(self, outputs: Tensor, targets: Tensor, weights: Weights, importance: Tensor | None) -> Descent:
+        """How outputs get nearer to what they should be.
+
+        Args:
+            outputs: Without gradients. `[E, N, K]`
+            targets: `[N, V, A]`
+            weights: As for `samples`.
+            importance: Weight of each transition; None where all count the same. `[N]`
+        """
+        leaf = outputs.detach().requires_grad_()
+        with torch.enable_grad():
+            found = self.loss(leaf, targets, weights)
+            loss = found.mean(importance)
+        (gradient,) = torch.autograd.grad(loss, leaf)
+        return Descent(loss=loss.detach(), errors=found.errors, gradient=gradient)
+
     def draw_weights(self, generator: torch.Generator, device: torch.device) -> Weights:
         """Weights of the members for one update; None if they do not form a random ensemble. `[E]`"""
         if self.config.combination != "random_ensemble":
@@ -103,7 +134,7 @@ class CriticHead(ABC):
             `[...]`
         """
         if self.config.horizons is None:
-            return values[..., -1]
+            return values.select(-1, -1)
         return values[..., -self.config.acting_horizons :].mean(-1)
 
     def targets(self, batch: ReplayBatch, following: Tensor, cost: Tensor | None = None) -> Tensor:
@@ -133,8 +164,12 @@ class CriticHead(ABC):
 
     def _errors(self, values: Tensor, targets: Tensor) -> Tensor:
         """Values of members `[E, N, V]` and their targets `[N, V]` to magnitudes of errors. `[N]`"""
-        distances = (self.acting(values.detach()) - self.acting(targets)).abs_()
-        return distances[0] if len(distances) == 1 else distances.mean(0)
+        return self._magnitudes(values.detach() - targets)
+
+    def _magnitudes(self, distances: Tensor) -> Tensor:
+        """Distances of values of members `[E, N, V]` to magnitudes of errors. `[N]`"""
+        found = self.acting(distances).abs()
+        return found[0] if len(found) == 1 else found.mean(0)
 
 
 class ExpectedHead(CriticHead):
@@ -154,6 +189,18 @@ class ExpectedHead(CriticHead):
         if weights is not None:
             outputs = self.combined(outputs, weights).unsqueeze(0)
         return CriticLoss(losses=squared_value_losses(outputs, targets), errors=self._errors(outputs, targets))
+
+    def descent(self, outputs: Tensor, targets: Tensor, weights: Weights, importance: Tensor | None) -> Descent:
+        """The same by a gradient that is written out: 2 (q - y) / (N V), times what weights there are."""
+        values = outputs if weights is None else self.combined(outputs, weights).unsqueeze(0)
+        distances = values - targets.squeeze(-1)
+        gradient = distances * (2.0 * len(distances) / distances.numel())
+        if importance is not None:
+            gradient = gradient * importance.unsqueeze(1)
+        loss = (gradient * distances).sum() * 0.5
+        if weights is not None:
+            gradient = gradient * weights.view(-1, 1, 1)
+        return Descent(loss=loss, errors=self._magnitudes(distances), gradient=gradient)
 
 
 class GaussianHead(CriticHead):

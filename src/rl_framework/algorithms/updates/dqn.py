@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -87,25 +87,24 @@ class DQN(UpdateRule):
                 n_outputs=self.head.n_outputs,
                 dueling=config.dueling,
             ).to(workshop.device)
+        self._greatest_are_followed = not config.double and config.critic == "expected" and self.head.n_values == 1
         self.policy_network = self.critics
         self.critic_targets = TargetNetwork(self.critics)
         self.critic_optimizer = make_optimizer(self.critics, config, config.learning_rate, config.weight_decay)
 
     def learn(self, batch: ReplayBatch, step: int) -> Learned:
         """The networks, and what follows them."""
-        observations = self.features.prepare(batch.observations)
-        batch = replace(batch, next_observations=self.features.prepare(batch.next_observations))
         weights = self.head.draw_weights(self.generator, batch.rewards.device)
         targets = self.targets(batch, weights)
         with recorded_passes():
-            outputs = of_choices(self.critics(observations), batch.actions)
-            found = self.head.loss(outputs, targets, weights)
-            loss = found.mean(batch.weights)
-            self.critic_optimizer.minimize(loss)
+            outputs = self.critics(batch.observations)
+            said = of_choices(outputs.detach(), batch.actions)
+            found = self.head.descent(said, targets, weights, batch.weights)
+            self.critic_optimizer.follow(outputs, to_choices(found.gradient, batch.actions, outputs))
         if step % self.config.target_every == 0:
             self.critic_targets.update(self.config.target_share)
-        value = self.head.acting(self.head.means(outputs.detach())).mean()
-        return Learned(metrics={"train/critic_loss": loss.detach(), "train/value": value}, errors=found.errors)
+        value = self.head.acting(self.head.means(said)).mean()
+        return Learned(metrics={"train/critic_loss": found.loss, "train/value": value}, errors=found.errors)
 
     @torch.no_grad()
     def targets(self, batch: ReplayBatch, weights: Tensor | None) -> Tensor:
@@ -115,10 +114,13 @@ class DQN(UpdateRule):
             batch: The transitions.
             weights: Of the members of a random ensemble. `[E]`
         """
-        following = self.critic_targets(batch.next_observations)
-        known = self.critics(batch.next_observations) if self.config.double else following
-        best = self.choice_values(known, weights).argmax(1)
-        return self.head.targets(batch, self.head.samples(of_choices(following, best), weights))
+        observations = self.features.prepare(batch.next_observations)
+        following = self.critic_targets(observations)
+        known = self.critics(observations) if self.config.double else following
+        scores = self.choice_values(known, weights)
+        if self._greatest_are_followed:
+            return self.head.targets(batch, scores.amax(1).view(-1, 1, 1))
+        return self.head.targets(batch, self.head.samples(of_choices(following, scores.argmax(1)), weights))
 
     def choice_values(self, outputs: Tensor, weights: Tensor | None = None) -> Tensor:
         """What each choice is worth to all members together. `[E, N, n, K]` to `[N, n]`"""
@@ -157,5 +159,25 @@ def of_choices(outputs: Tensor, choices: Tensor) -> Tensor:
     Returns:
         `[E, N, K]`
     """
-    index = choices.view(1, -1, 1, 1).expand(len(outputs), -1, 1, outputs.shape[-1])
-    return outputs.gather(2, index).squeeze(2)
+    return outputs.gather(2, _places(choices, outputs.shape)).squeeze(2)
+
+
+def to_choices(gradient: Tensor, choices: Tensor, outputs: Tensor) -> Tensor:
+    """The gradient by what is said of all choices, from that by what is said of one per row.
+
+    Args:
+        gradient: `[E, N, K]`
+        choices: `[N]`
+        outputs: What is said. `[E, N, n, K]`
+
+    Returns:
+        `[E, N, n, K]`
+    """
+    places = _places(choices, outputs.shape)
+    return torch.zeros_like(outputs).scatter_(2, places, gradient.unsqueeze(2))
+
+
+def _places(choices: Tensor, shape: torch.Size) -> Tensor:
+    """Where what is said of one choice per row stands. `[N]` to `[E, N, 1, K]`"""
+    places = choices.view(1, -1, 1, 1)
+    return places if shape[0] == shape[3] == 1 else places.expand(shape[0], -1, 1, shape[3])

@@ -140,7 +140,7 @@ class SAC(ActorCritic):
         if self.temperature is None:
             return {}
         missing = self.target_entropy - metrics["train/entropy"]
-        self.temperature_optimizer.minimize(-self.temperature.logarithm * missing)
+        self.temperature_optimizer.follow(self.temperature.logarithm, -missing)
         return {"train/entropy_coefficient": self.temperature()}
 
     def networks(self) -> dict[str, nn.Module]:

@@ -86,7 +86,7 @@ class Relabelling:
             2, len(rows), dtype=torch.float64, device=rows.device, generator=generator
         ).unbind()
         sources = torch.bucketize(source_draws, self._current_bounds(), right=True)
-        places = self._future(rows, step_draws)
+        places = self._replay.any_later(rows, step_draws)
         if self._mixture.draws_anywhere:
             anywhere = self._replay.uniform_rows(len(rows), generator)
             places = torch.where(sources == FUTURE, places, anywhere)
@@ -121,11 +121,6 @@ class Relabelling:
             return self._bounds
         return torch.where(self._replay.added <= self.settings.warm_up, self._early_bounds, self._bounds)
 
-    def _future(self, rows: Tensor, draws: Tensor) -> Tensor:
-        """Any of the steps from a row to the end of its episode, as far as they are stored."""
-        after = self._replay.steps_after(rows)
-        return self._replay.later(rows, (draws * (after + 1)).long())
-
     def _read(self, name: str, rows: Tensor) -> Tensor:
         found: Tensor = self._replay.read([name], rows)[name]
         return found
@@ -143,5 +138,5 @@ def _where(condition: Tensor, first: Tensor, second: Tensor) -> Tensor:
 
 def _distance(achieved: Tensor, goals: Tensor) -> Tensor:
     """Euclidean. `[N, 1]`"""
-    distances: Tensor = torch.linalg.vector_norm((achieved - goals).flatten(1), dim=1, keepdim=True)
+    distances: Tensor = torch.linalg.vector_norm((achieved.float() - goals.float()).flatten(1), dim=1, keepdim=True)
     return distances

@@ -90,4 +90,4 @@ def one_step_returns(rewards: Tensor, ended: Tensor, gammas: Tensor) -> tuple[Te
     Returns:
         Rewards and discounts. `[N, k]` each
     """
-    return rewards.unsqueeze(1).expand(-1, len(gammas)), torch.where(ended.unsqueeze(1), 0.0, gammas)
+    return rewards.unsqueeze(1).expand(-1, len(gammas)), gammas.masked_fill(ended.unsqueeze(1), 0.0)

@@ -101,6 +101,7 @@ class ReplaySampler:
         self._powers = discount_powers(gammas, n_step, replay.device)
         self._gammas = self._powers[1]
 
+    @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator) -> ReplayBatch:
         """Draw a minibatch of n transitions."""
         selected = self.selection.select(n, generator)
