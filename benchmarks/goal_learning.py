@@ -58,8 +58,8 @@ DDPG: Mapping[str, Any] = {
 MAZE: Mapping[str, Any] = {
     "rule": {
         **DDPG,
-        "network": {"hidden_sizes": (128, 128)},
-        "target_every": 20,
+        "network": {"hidden_sizes": (128, 128), "activation": "gelu", "layer_norm": True},
+        "target_every": 40,
         "action_l2": 0.1,
         "gradient_value_clip": 5.0,
     },

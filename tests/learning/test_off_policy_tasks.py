@@ -121,7 +121,7 @@ def test_goals_of_ones_own_lead_to_the_end_of_a_maze() -> None:
     mega, plain = told.values()
     assert min(row["success_rate"] for row in mega) >= 0.9
     assert max(row["success_rate"] for row in plain) <= 0.3
-    assert min(row["entropies"][-1] for row in mega) > max(row["entropies"][-1] for row in plain) + 0.3
+    assert min(row["entropies"][-1] for row in mega) > max(row["entropies"][-1] for row in plain) + 0.1
     for row in mega:
         assert all(later >= earlier - 0.05 for earlier, later in pairwise(row["entropies"]))
 

@@ -81,7 +81,7 @@ class Workshop:
     @contextmanager
     def initial_weights(self) -> Iterator[None]:
         """A block in which networks draw their weights by the generator, whatever the process's own generators are."""
-        seed = torch.randint(2**31, (), generator=self.generator, device=self.generator.device)
+        seed = torch.randint(2**31 - 1, (), generator=self.generator, device=self.generator.device)
         with isolated_randomness(int(seed)):
             yield
 

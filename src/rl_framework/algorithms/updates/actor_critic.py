@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from rl_framework.algorithms.flat_optimizer import FlatAdam
 from rl_framework.algorithms.parts import Workshop
 from rl_framework.algorithms.updates.base import Learned, RuleConfig, UpdateRule
-from rl_framework.algorithms.updates.building import initial_weights, make_optimizer
+from rl_framework.algorithms.updates.building import make_optimizer
 from rl_framework.algorithms.updates.critic_heads import CriticHead, make_critic_head
 from rl_framework.algorithms.updates.setting_checks import check_choice, check_counts, check_numbers
 from rl_framework.core.trees import Tree
@@ -100,7 +100,7 @@ class ActorCritic(UpdateRule):
         config, spec = self.config, workshop.spec
         self.generator = workshop.generator
         self.head = make_critic_head(config, workshop.gammas)
-        with initial_weights(workshop.generator):
+        with workshop.initial_weights():
             self.features = ControlFeatures(spec.observation_space, normalize=config.normalize_observations).to(
                 workshop.device
             )

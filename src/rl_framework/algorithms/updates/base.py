@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from rl_framework.algorithms.base import make_config
 from rl_framework.algorithms.flat_optimizer import FlatAdam
-from rl_framework.algorithms.part_configs import PartConfig
+from rl_framework.algorithms.part_configs import PartConfig, as_record
 from rl_framework.algorithms.parts import Metrics, Part, Workshop
 from rl_framework.algorithms.replay_part import ReplayPart
 from rl_framework.algorithms.updates.setting_checks import check_choice, check_counts, check_numbers, check_shares
@@ -96,7 +95,7 @@ class RuleConfig(PartConfig, ABC):
 
     def __post_init__(self) -> None:
         PartConfig.__post_init__(self)
-        object.__setattr__(self, "network", as_network_shape(self.network))
+        object.__setattr__(self, "network", as_record(self.network, NetworkShape, what="network"))
         object.__setattr__(self, "clip_target_range", _as_range(self.clip_target_range))
         check_numbers(self, positive=("learning_rate",), from_zero=("weight_decay", "variance_regularization"))
         check_numbers(self, positive_or_none=("gradient_value_clip", "gradient_norm_clip"))
@@ -146,7 +145,7 @@ class RuleConfig(PartConfig, ABC):
     @property
     def shape(self) -> NetworkShape:
         """The layers of the networks."""
-        return as_network_shape(self.network)
+        return as_record(self.network, NetworkShape, what="network")
 
 
 class UpdateRule(Part, ABC):
@@ -294,20 +293,6 @@ def _load(name: str, network: nn.Module, state: Mapping[str, Tensor]) -> None:
         raise InvalidInputError(
             f"The saved weights of {name} are not those of this network; build it as it was when it was saved. {error}"
         ) from error
-
-
-def as_network_shape(value: Any) -> NetworkShape:
-    """Layers of networks from a record or its JSON form.
-
-    Raises:
-        UnknownOptionError: There is no such field.
-        InvalidInputError: It is neither, or a field is out of range.
-    """
-    if isinstance(value, NetworkShape):
-        return value
-    if isinstance(value, Mapping):
-        return make_config(NetworkShape, value)
-    raise InvalidInputError(f"network must be a NetworkShape or a mapping with its fields, got {value!r}.")
 
 
 def _check_critics(config: RuleConfig) -> None:

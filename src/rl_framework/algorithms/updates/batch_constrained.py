@@ -13,7 +13,7 @@ from rl_framework.algorithms.flat_optimizer import FlatAdam
 from rl_framework.algorithms.parts import Workshop
 from rl_framework.algorithms.updates.actor_critic import ActorCritic, ActorCriticConfig
 from rl_framework.algorithms.updates.base import Learned
-from rl_framework.algorithms.updates.building import initial_weights, make_optimizer
+from rl_framework.algorithms.updates.building import make_optimizer
 from rl_framework.algorithms.updates.repeating import repeated
 from rl_framework.algorithms.updates.setting_checks import check_counts, check_numbers, check_shares
 from rl_framework.core.trees import Tree
@@ -111,7 +111,7 @@ class BatchConstrained(ActorCritic):
         """Make the networks, with what proposes actions."""
         super().build(workshop)
         config, space = self.config, workshop.spec.action_space
-        with initial_weights(workshop.generator):
+        with workshop.initial_weights():
             self.action_generator = ActionGenerator(space, config.shape, self.features).to(workshop.device)
         self.generator_optimizer = make_optimizer(self.action_generator, config, config.generator_learning_rate)
         self.actor_target = TargetNetwork(self.actor)

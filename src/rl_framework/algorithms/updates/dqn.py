@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rl_framework.algorithms.flat_optimizer import FlatAdam
 from rl_framework.algorithms.parts import Workshop
 from rl_framework.algorithms.updates.base import Learned, RuleConfig, UpdateRule
-from rl_framework.algorithms.updates.building import initial_weights, make_optimizer
+from rl_framework.algorithms.updates.building import make_optimizer
 from rl_framework.algorithms.updates.critic_heads import CriticHead, make_critic_head
 from rl_framework.core.trees import Tree
 from rl_framework.data.replay_batch import ReplayBatch
@@ -78,7 +78,7 @@ class DQN(UpdateRule):
         self.generator = workshop.generator
         self.head: CriticHead = make_critic_head(config, workshop.gammas)
         self.features = ControlFeatures(spec.observation_space, normalize=config.normalize_observations)
-        with initial_weights(workshop.generator):
+        with workshop.initial_weights():
             self.critics = ActionValues(
                 spec.action_space,
                 config.shape,
