@@ -35,6 +35,7 @@ class ParallelGradients:
         is_random = any(isinstance(module, nn.modules.dropout._DropoutNd) for module in model.modules())
         self.n_threads = 1 if is_random else n_threads or torch.get_num_threads()
         self._copies: list[Model] = [model]
+        self._parameters: list[list[nn.Parameter]] = []
         self._pool: ThreadPoolExecutor | None = None
 
     def add_up(self, find: Callable[[Model, Part], Tensor], parts: Sequence[Part]) -> Tensor:
@@ -57,8 +58,8 @@ class ParallelGradients:
         copies = self._copies[:n_threads]
         tasks = [pool.submit(_in_turn, find, model, share) for model, share in zip(copies, shares, strict=True)]
         sums = [task.result() for task in tasks]
-        for model in copies[1:]:
-            _move_gradients(model, self._model)
+        for parameters in self._parameters[1:n_threads]:
+            _move_gradients(parameters, self._parameters[0])
         return torch.stack(sums).sum(0)
 
     def _started(self) -> ThreadPoolExecutor:
@@ -68,6 +69,7 @@ class ParallelGradients:
             list(self._pool.map(lambda _: None, range(self.n_threads)))
             torch.set_num_threads(threads)  # The number that threads to come begin with; theirs stays 1.
             self._copies += [sharing_copy(self._model) for _ in range(self.n_threads - 1)]
+            self._parameters = [list(model.parameters()) for model in self._copies]
         return self._pool
 
 
@@ -87,10 +89,18 @@ def _in_turn(find: Callable[[Model, Part], Tensor], model: Model, parts: Sequenc
 
 
 @torch.no_grad()
-def _move_gradients(source: nn.Module, target: nn.Module) -> None:
-    """Add one model's gradients to another's, and forget them."""
-    for given, own in zip(source.parameters(), target.parameters(), strict=True):
+def _move_gradients(source: Sequence[nn.Parameter], target: Sequence[nn.Parameter]) -> None:
+    """Add the gradients of one copy's parameters to those of another's, and forget them."""
+    sums: list[Tensor] = []
+    added: list[Tensor] = []
+    for given, own in zip(source, target, strict=True):
         if given.grad is None:
             continue
-        own.grad = given.grad if own.grad is None else own.grad.add_(given.grad)
+        if own.grad is None:
+            own.grad = given.grad
+        else:
+            sums.append(own.grad)
+            added.append(given.grad)
         given.grad = None
+    if sums:
+        torch._foreach_add_(sums, added)
