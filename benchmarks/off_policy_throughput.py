@@ -68,8 +68,13 @@ class Case:
     threads: int = 2
 
 
-DQN_RULE: Mapping[str, Any] = {"kind": "dqn", "learning_rate": 1e-4, "target_share": 1.0, "target_every": 10_000}
-DQN_RULE_CLIPPED: Mapping[str, Any] = {**DQN_RULE, "gradient_norm_clip": 10.0}
+DQN_RULE: Mapping[str, Any] = {
+    "kind": "dqn",
+    "learning_rate": 1e-4,
+    "target_share": 1.0,
+    "target_every": 10_000,
+    "gradient_norm_clip": 10.0,
+}
 CASES = [
     Case(
         name="SAC, 2x256, batches of 256, learned temperature",
@@ -95,7 +100,7 @@ CASES = [
     ),
     Case(
         name="DQN, 2x64, batches of 32",
-        rule=DQN_RULE_CLIPPED,
+        rule=DQN_RULE,
         algorithm_class=DQN,
         parameters={"batch_size": 32},
         spaces=CHOICES,
@@ -107,7 +112,7 @@ CASES = [
     ),
     Case(
         name="DQN, 2x64, batches of 128",
-        rule=DQN_RULE_CLIPPED,
+        rule=DQN_RULE,
         algorithm_class=DQN,
         parameters={"batch_size": 128},
         spaces=CHOICES,

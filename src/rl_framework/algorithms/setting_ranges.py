@@ -8,6 +8,11 @@ from typing import Any
 from rl_framework.errors import InvalidInputError
 
 
+def is_finite_number(value: Any) -> bool:
+    """Whether something is a number, and neither a truth value, NaN nor infinite."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def check_number(name: str, value: Any, *, low: float = -math.inf, high: float = math.inf) -> None:
     """Refuse what is no finite number within bounds, both of them included.
 
@@ -20,8 +25,7 @@ def check_number(name: str, value: Any, *, low: float = -math.inf, high: float =
     Raises:
         InvalidInputError: It is no number, not finite, or outside.
     """
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not is_number or not low <= value <= high:
+    if not is_finite_number(value) or not low <= value <= high:
         bounds = f" in [{low:g}, {high:g}]" if math.isfinite(low) or math.isfinite(high) else ""
         raise InvalidInputError(f"{name} must be a finite number{bounds}, got {value!r}.")
 

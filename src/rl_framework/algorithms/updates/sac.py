@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from rl_framework.algorithms.flat_optimizer import AdamSettings, FlatAdam
 from rl_framework.algorithms.parts import Workshop
+from rl_framework.algorithms.setting_ranges import check_number
 from rl_framework.algorithms.updates.actor_critic import ActorCritic, ActorCriticConfig
 from rl_framework.algorithms.updates.setting_checks import check_numbers
 from rl_framework.core.trees import Tree
 from rl_framework.data.replay_batch import ReplayBatch
-from rl_framework.errors import InvalidInputError
 from rl_framework.nn.flat_parameters import flatten_parameters
 from rl_framework.nn.squashed_actor import SquashedActor
 from rl_framework.nn.unit_actions import UnitActions
@@ -49,10 +49,8 @@ class SACConfig(ActorCriticConfig):
         check_numbers(self, positive=("initial_entropy_coefficient", "entropy_learning_rate"))
         if self.entropy_coefficient is not None:
             check_numbers(self, from_zero=("entropy_coefficient",))
-        target = self.target_entropy
-        is_number = isinstance(target, int | float) and not isinstance(target, bool) and math.isfinite(target)
-        if target is not None and not is_number:
-            raise InvalidInputError(f"target_entropy of {type(self).__name__} must be a finite number, got {target!r}.")
+        if self.target_entropy is not None:
+            check_number(f"target_entropy of {type(self).__name__}", self.target_entropy)
 
     @property
     def own_objective(self) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-
+from rl_framework.algorithms.setting_ranges import check_count, is_finite_number
 from rl_framework.errors import InvalidInputError, UnknownOptionError
 
 
@@ -23,8 +22,7 @@ def check_numbers(
         value = getattr(config, name)
         if value is None and name in positive_or_none:
             continue
-        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not is_number or value < 0.0 or (value == 0.0 and name not in from_zero):
+        if not is_finite_number(value) or value < 0.0 or (value == 0.0 and name not in from_zero):
             bound = "a finite number from 0" if name in from_zero else "a finite number above 0"
             raise InvalidInputError(f"{name} of {type(config).__name__} must be {bound}, got {value!r}.")
 
@@ -50,9 +48,7 @@ def check_counts(config: object, *names: str) -> None:
         InvalidInputError: One is not.
     """
     for name in names:
-        value = getattr(config, name)
-        if type(value) is not int or value < 1:
-            raise InvalidInputError(f"{name} of {type(config).__name__} must be a whole number from 1, got {value!r}.")
+        check_count(f"{name} of {type(config).__name__}", getattr(config, name))
 
 
 def check_choice(config: object, name: str, known: tuple[str, ...]) -> None:
