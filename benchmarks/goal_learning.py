@@ -36,6 +36,7 @@ class Task:
         n_envs: Environments side by side.
         budget: Environment steps.
         every: Steps between two points of the curve.
+        vectorization: How they run.
         parameters: Fields of `OffPolicyConfig`.
     """
 
@@ -43,6 +44,7 @@ class Task:
     n_envs: int
     budget: int
     every: int
+    vectorization: str = "auto"
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -76,20 +78,24 @@ TASKS = {
         n_envs=8,
         budget=500_000,
         every=25_000,
+        vectorization="serial",
         parameters={
             "rule": {
                 **DDPG,
-                "network": {"hidden_sizes": (64, 64, 64)},
-                "target_every": 2,
-                "action_l2": 0.05,
-                "clip_target_range": (-20.0, 0.0),
+                "network": {"hidden_sizes": (128, 128, 128)},
+                "target_every": 10,
+                "action_l2": 1.0,
             },
-            "replay": {"batch_size": 512, "relabel": "futureactual_2_2"},
-            "exploration": {"kind": "gaussian", "std": 0.2, "epsilon": 0.3},
-            "gamma": 0.95,
-            "optimize_every": 1,
+            "replay": {
+                "batch_size": 512,
+                "relabel": "futureactual_2_2",
+                "selection": {"kind": "trajectory", "temperature": 0.2},
+            },
+            "exploration": {"kind": "gaussian", "std": 0.2, "epsilon": 0.2},
+            "gamma": 0.98,
+            "optimize_every": 2,
             "learning_starts": 5_000,
-            "random_steps": 10_000,
+            "random_steps": 40_000,
         },
     ),
     "maze-mega": Task(
@@ -105,7 +111,9 @@ def learn(name: str, task: Task, seed: int) -> None:
     curve: list[dict[str, Any]] = []
     start = time.perf_counter()
     while agent.timesteps < task.budget:
-        agent.train(task.environment, task.every, n_envs=task.n_envs, progress_bar=False)
+        agent.train(
+            task.environment, task.every, n_envs=task.n_envs, vectorization=task.vectorization, progress_bar=False
+        )
         evaluation = agent.evaluate(task.environment, EPISODES, deterministic=True, seed=1000 + seed)
         point = {
             "timesteps": agent.timesteps,

@@ -10,6 +10,7 @@ import torch
 
 from rl_framework.algorithms.host_access import HostAccessRefused
 from rl_framework.algorithms.off_policy import OffPolicy
+from rl_framework.algorithms.updates import blocks
 from rl_framework.envs.goal_rewards import DistanceReward
 from tests.algorithms.off_policy_learners import SMALL, config_for, environments_for, run, same, tensors_of
 from tests.algorithms.replay_backend import ReplayBackend
@@ -24,12 +25,19 @@ def learner(kind: str, backend: ReplayBackend | None, **settings: Any) -> OffPol
     return made
 
 
+@pytest.fixture
+def _one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Updates outside of graphs are not taken together."""
+    monkeypatch.setattr(blocks, "block_of", lambda steps, target_every, batch_size: steps[:1])
+
+
 def learned(made: OffPolicy) -> list[torch.Tensor]:
     """What updates change: networks, optimisers, priorities, and how far was drawn."""
     state = made.state_dict()
     return tensors_of([state["parts"], state["generators"]])
 
 
+@pytest.mark.usefixtures("_one_by_one")
 @pytest.mark.parametrize("kind", CAPTURED)
 def test_graphs_do_what_single_updates_do(kind: str) -> None:
     backend = ReplayBackend()
@@ -41,6 +49,7 @@ def test_graphs_do_what_single_updates_do(kind: str) -> None:
     assert same(learned(one), learned(other))
 
 
+@pytest.mark.usefixtures("_one_by_one")
 def test_there_is_a_graph_for_each_thing_that_is_not_done_in_every_step() -> None:
     rule = {"kind": "td3", "network": SMALL, "policy_every": 2, "target_every": 3}
     backend = ReplayBackend()

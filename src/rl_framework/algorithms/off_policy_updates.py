@@ -59,13 +59,23 @@ class OffPolicyUpdates:
             The latest of all numbers that parts report.
         """
         metrics: dict[str, Tensor | float] = {}
-        for first in range(done + 1, done + count + 1, self.at_once):
-            steps = range(first, first + self.at_once)
-            for step in steps:
-                metrics.update(self._parts.optimize(step, without=None if self._backend is None else self._rule))
-            if self._backend is not None:
-                metrics.update(self._captured_for(steps, self._backend)())
+        left = range(done + 1, done + count + 1)
+        while left:
+            steps = left[: self.at_once] if self._backend is not None else self._rule.block(left)
+            metrics.update(self._take(steps))
+            left = left[len(steps) :]
         return metrics
+
+    def _take(self, steps: range) -> dict[str, Tensor | float]:
+        """Take steps; where there are several, other parts than the rule learn first."""
+        if self._backend is None and len(steps) == 1:
+            return self._parts.optimize(steps[0])
+        metrics: dict[str, Tensor | float] = {}
+        for step in steps:
+            metrics.update(self._parts.optimize(step, without=self._rule))
+        if self._backend is not None:
+            return {**metrics, **self._captured_for(steps, self._backend)()}
+        return {**metrics, **self._rule.optimize_block(steps)}
 
     def forget(self) -> None:
         """Capture everything anew: a run begins, maybe with other recordings or rewards."""

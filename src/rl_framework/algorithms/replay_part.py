@@ -81,6 +81,16 @@ class ReplayPart(Part):
         return self.config.relabel is not None
 
     @property
+    def heeds_errors(self) -> bool:
+        """Whether what is sampled depends on how wrong the learner was."""
+        return self.config.selection is not None and not isinstance(self.config.selection, TrajectoryPriorityConfig)
+
+    @property
+    def can_draw_ahead(self) -> bool:
+        """Whether several minibatches may be drawn in one piece."""
+        return not self.heeds_errors and (self._recorded is None or self.recorded_share == 1.0)
+
+    @property
     def n_learnable(self) -> int:
         """How many transitions there ever were to learn from: all recorded ones if nothing else is learned from."""
         recordings = self.recordings

@@ -40,6 +40,10 @@ class GivenReplay(ReplayPart):
         assert self.batch is not None
         return self.batch
 
+    @property
+    def heeds_errors(self) -> bool:
+        return True
+
     def update_priorities(self, rows: Tensor, errors: Tensor) -> None:
         self.heard.append((rows, errors))
 

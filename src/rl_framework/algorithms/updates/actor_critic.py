@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from rl_framework.algorithms.flat_optimizer import FlatAdam
 from rl_framework.algorithms.parts import Workshop
-from rl_framework.algorithms.updates.base import Learned, RuleConfig, UpdateRule
+from rl_framework.algorithms.updates.base import Learned, RuleConfig
+from rl_framework.algorithms.updates.blocks import BlockRule
 from rl_framework.algorithms.updates.building import make_optimizer
-from rl_framework.algorithms.updates.critic_heads import CriticHead, make_critic_head
+from rl_framework.algorithms.updates.critic_heads import CriticHead, critic_report, make_critic_head
 from rl_framework.algorithms.updates.setting_checks import check_choice, check_counts, check_numbers
 from rl_framework.core.trees import Tree
 from rl_framework.data.replay_batch import ReplayBatch
@@ -77,7 +78,7 @@ class ActorCriticConfig(RuleConfig):
         return self.own_objective if self.combination == "min" else "mean"
 
 
-class ActorCritic(UpdateRule):
+class ActorCritic(BlockRule):
     """Critics learn what actions are worth, and an actor learns to take good ones.
 
     A subclass says how actions are chosen in the next state, and what the actor minimises.
@@ -170,51 +171,33 @@ class ActorCritic(UpdateRule):
         """One for the actor, one for the critics."""
         return {"actor": self.actor_optimizer, "critics": self.critic_optimizer}
 
-    def learn(self, batch: ReplayBatch, step: int) -> Learned:
+    def learn(self, batch: ReplayBatch, step: int, targets: Tensor | None = None) -> Learned:
         """Critics, actor, and what follows them, in this order."""
         batch = self.prepared(batch)
         with recorded_passes():
-            learned = self.learn_critics(batch)
-            metrics = dict(learned.metrics)
+            learned = self.learn_critics(batch, targets)
             if step % self.config.policy_every == 0:
-                metrics |= self.learn_actor(batch)
+                learned = learned.beside(self.learn_actor(batch))
         if step % self.config.target_every == 0:
             for follower in self.followers():
                 follower.update(self.config.target_share)
-        return Learned(metrics=metrics, errors=learned.errors)
+        return learned
 
-    def prepared(self, batch: ReplayBatch) -> ReplayBatch:
-        """Transitions with observations as networks take them, so that it is done but once."""
-        return replace(
-            batch,
-            observations=self.features.prepare(batch.observations),
-            next_observations=self.features.prepare(batch.next_observations),
-        )
-
-    def learn_critics(self, batch: ReplayBatch) -> Learned:
+    def learn_critics(self, batch: ReplayBatch, targets: Tensor | None = None) -> Learned:
         """One gradient step of the critics."""
         weights = self.head.draw_weights(self.generator, batch.rewards.device)
-        targets = self.targets(batch, weights)
+        if targets is None:
+            targets = self.targets(batch, weights)
         outputs = self.critics(batch.observations, batch.actions)
         found = self.head.descent(outputs.detach(), targets, weights, batch.weights)
         penalty = self.critic_penalty(batch, outputs)
         self.critic_optimizer.follow(outputs, found.gradient, penalty)
-        metrics = {
-            "train/critic_loss": found.loss,
-            "train/value": self.head.acting(self.head.means(outputs.detach())).mean(),
-        }
-        if penalty is not None:
-            metrics["train/critic_penalty"] = penalty.detach()
-        return Learned(metrics=metrics, errors=found.errors)
+        learned = critic_report(self.head, found, outputs.detach())
+        return learned if penalty is None else learned.beside({"train/critic_penalty": penalty.detach()})
 
     @torch.no_grad()
     def targets(self, batch: ReplayBatch, weights: Tensor | None) -> Tensor:
-        """What the critics should say of transitions. `[N, V, A]`
-
-        Args:
-            batch: The transitions.
-            weights: Of the members of a random ensemble. `[E]`
-        """
+        """See `BlockRule.targets`."""
         actions, cost = self.next_actions(batch)
         following = self.following(self.critic_targets(batch.next_observations, actions), weights)
         return self.head.targets(batch, following, cost)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -28,18 +29,35 @@ if TYPE_CHECKING:
 Targets = tuple[float, float]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Learned:
     """What one gradient step tells. All tensors are on the learner's device and nobody has waited for them.
 
-    Attributes:
-        metrics: One number each, under names like `train/critic_loss`; the names are always the same ones, with what
-            is not known in this step left out.
-        errors: Magnitude of each transition's temporal difference, for priorities. `[N]`
+    It is computed when somebody asks for it: most steps are not reported, and most replays do not heed errors.
+
+    Args:
+        report: Gives `metrics`.
+        judge: Gives `errors`.
     """
 
-    metrics: Mapping[str, Tensor]
-    errors: Tensor
+    def __init__(self, report: Callable[[], Mapping[str, Tensor]], judge: Callable[[], Tensor]) -> None:
+        self._report, self._judge = report, judge
+
+    @cached_property
+    def metrics(self) -> Mapping[str, Tensor]:
+        """One number each, under names like `train/critic_loss`.
+
+        The names are always the same ones, with what is not known in this step left out.
+        """
+        return self._report()
+
+    @cached_property
+    def errors(self) -> Tensor:
+        """Magnitude of each transition's temporal difference, for priorities. `[N]`"""
+        return self._judge()
+
+    def beside(self, metrics: Mapping[str, Tensor]) -> Learned:
+        """The same with further metrics."""
+        return Learned(lambda: {**self.metrics, **metrics}, lambda: self.errors)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -198,8 +216,17 @@ class UpdateRule(Part, ABC):
         """Learn from one sample of the replay, which then hears of the errors."""
         batch = self.replay.sample()
         learned = self.learn(batch, step)
-        self.replay.update_priorities(batch.rows, learned.errors)
+        if self.replay.heeds_errors:
+            self.replay.update_priorities(batch.rows, learned.errors)
         return learned.metrics
+
+    def block(self, steps: range) -> range:
+        """The first of some updates, as many as `optimize_block` can take together: one, unless a rule knows better."""
+        return steps[:1]
+
+    def optimize_block(self, steps: range) -> Metrics:
+        """Take updates that are a `block`, and give what the last of them reports."""
+        return [self.optimize(step) for step in steps][-1]
 
     @property
     def replay(self) -> ReplayPart:

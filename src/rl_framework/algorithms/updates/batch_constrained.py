@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -138,14 +138,13 @@ class BatchConstrained(ActorCritic):
         """Those of critics and actor."""
         return self.critic_targets, self.actor_target
 
-    def learn(self, batch: ReplayBatch, step: int) -> Learned:
+    def learn(self, batch: ReplayBatch, step: int, targets: Tensor | None = None) -> Learned:
         """What proposes, then critics and actor."""
         batch = self.prepared(batch)
         with recorded_passes():
             loss = self.generator_loss(batch)
             self.generator_optimizer.minimize(loss)
-        learned = super().learn(batch, step)
-        return replace(learned, metrics={**learned.metrics, "train/generator_loss": loss.detach()})
+        return super().learn(batch, step, targets).beside({"train/generator_loss": loss.detach()})
 
     def generator_loss(self, batch: ReplayBatch) -> Tensor:
         """Squared error of actions that went through their codes, and half the codes' distance to normal ones. `[]`"""

@@ -7,13 +7,14 @@ so many numbers. Targets are samples of A numbers for each value, `[N, V, A]`; o
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from rl_framework.algorithms.updates.base import RuleConfig
+from rl_framework.algorithms.updates.base import Learned, RuleConfig
 from rl_framework.data.replay_batch import ReplayBatch
 from rl_framework.functional.off_policy_losses import (
     bootstrapped_targets,
@@ -29,19 +30,31 @@ from rl_framework.functional.off_policy_losses import (
 Weights: TypeAlias = Tensor | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Descent:
     """How critics get better.
 
-    Attributes:
-        loss: The mean of the losses, each counting by its weight; without gradients. `[]`
-        errors: As those of `CriticLoss`. `[N]`
+    Args:
         gradient: That of the loss by the outputs. `[E, N, K]`
+        measure: Gives `loss`.
+        judge: Gives `errors`.
+
+    Attributes:
+        gradient: As given.
     """
 
-    loss: Tensor
-    errors: Tensor
-    gradient: Tensor
+    def __init__(self, gradient: Tensor, measure: Callable[[], Tensor], judge: Callable[[], Tensor]) -> None:
+        self.gradient = gradient
+        self._measure, self._judge = measure, judge
+
+    @property
+    def loss(self) -> Tensor:
+        """The mean of the losses, each counting by its weight; without gradients. `[]`"""
+        return self._measure()
+
+    @property
+    def errors(self) -> Tensor:
+        """As those of `CriticLoss`. `[N]`"""
+        return self._judge()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,7 +129,7 @@ class CriticHead(ABC):
             found = self.loss(leaf, targets, weights)
             loss = found.mean(importance)
         (gradient,) = torch.autograd.grad(loss, leaf)
-        return Descent(loss=loss.detach(), errors=found.errors, gradient=gradient)
+        return Descent(gradient, loss.detach, lambda: found.errors)
 
     def draw_weights(self, generator: torch.Generator, device: torch.device) -> Weights:
         """Weights of the members for one update; None if they do not form a random ensemble. `[E]`"""
@@ -172,6 +185,21 @@ class CriticHead(ABC):
         return found[0] if len(found) == 1 else found.mean(0)
 
 
+def critic_report(head: CriticHead, found: Descent, said: Tensor) -> Learned:
+    """What a gradient step of critics tells.
+
+    Args:
+        head: Reads what they say.
+        found: The step.
+        said: What they said before it, without gradients. `[E, N, K]`
+    """
+
+    def report() -> dict[str, Tensor]:
+        return {"train/critic_loss": found.loss, "train/value": head.acting(head.means(said)).mean()}
+
+    return Learned(report, lambda: found.errors)
+
+
 class ExpectedHead(CriticHead):
     """Critics that say the expected value."""
 
@@ -194,13 +222,11 @@ class ExpectedHead(CriticHead):
         """The same by a gradient that is written out: 2 (q - y) / (N V), times what weights there are."""
         values = outputs if weights is None else self.combined(outputs, weights).unsqueeze(0)
         distances = values - targets.squeeze(-1)
-        gradient = distances * (2.0 * len(distances) / distances.numel())
+        pull = distances * (2.0 * len(distances) / distances.numel())
         if importance is not None:
-            gradient = gradient * importance.unsqueeze(1)
-        loss = (gradient * distances).sum() * 0.5
-        if weights is not None:
-            gradient = gradient * weights.view(-1, 1, 1)
-        return Descent(loss=loss, errors=self._magnitudes(distances), gradient=gradient)
+            pull = pull * importance.unsqueeze(1)
+        gradient = pull if weights is None else pull * weights.view(-1, 1, 1)
+        return Descent(gradient, lambda: 0.5 * (pull * distances).sum(), lambda: self._magnitudes(distances))
 
 
 class GaussianHead(CriticHead):

@@ -68,6 +68,11 @@ class DeterministicActorCritic(ActorCritic):
         """Also the actor's target."""
         return {**super().networks(), "actor_target": self.actor_target}
 
+    @property
+    def has_steady_targets(self) -> bool:
+        """Whether target networks alone say what to do in the next state, and what it is worth."""
+        return not self.config.online_target_actor and self.config.combination != "random_ensemble"
+
     def followers(self) -> tuple[TargetNetwork[Any], ...]:
         """Targets of the critics and, where it is of use, of the actor."""
         return (self.critic_targets,) if self.config.online_target_actor else (self.critic_targets, self.actor_target)

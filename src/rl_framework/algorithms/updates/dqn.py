@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from rl_framework.algorithms.flat_optimizer import FlatAdam
 from rl_framework.algorithms.parts import Workshop
-from rl_framework.algorithms.updates.base import Learned, RuleConfig, UpdateRule
+from rl_framework.algorithms.updates.base import Learned, RuleConfig
+from rl_framework.algorithms.updates.blocks import BlockRule
 from rl_framework.algorithms.updates.building import make_optimizer
-from rl_framework.algorithms.updates.critic_heads import CriticHead, make_critic_head
+from rl_framework.algorithms.updates.critic_heads import CriticHead, critic_report, make_critic_head
 from rl_framework.core.trees import Tree
 from rl_framework.data.replay_batch import ReplayBatch
 from rl_framework.errors import SpaceError
@@ -51,7 +52,7 @@ class DQNConfig(RuleConfig):
             )
 
 
-class DQN(UpdateRule):
+class DQN(BlockRule):
     """Q-learning with a network and a slower copy of it.
 
     The best choice is that of the value that is acted on. Values for other discount factors or horizons are those of
@@ -92,10 +93,16 @@ class DQN(UpdateRule):
         self.critic_targets = TargetNetwork(self.critics)
         self.critic_optimizer = make_optimizer(self.critics, config, config.learning_rate, config.weight_decay)
 
-    def learn(self, batch: ReplayBatch, step: int) -> Learned:
+    @property
+    def has_steady_targets(self) -> bool:
+        """Whether the target network alone says what choices are worth."""
+        return not self.config.double and self.config.combination != "random_ensemble"
+
+    def learn(self, batch: ReplayBatch, step: int, targets: Tensor | None = None) -> Learned:
         """The networks, and what follows them."""
         weights = self.head.draw_weights(self.generator, batch.rewards.device)
-        targets = self.targets(batch, weights)
+        if targets is None:
+            targets = self.targets(batch, weights)
         with recorded_passes():
             outputs = self.critics(batch.observations)
             said = of_choices(outputs.detach(), batch.actions)
@@ -103,17 +110,11 @@ class DQN(UpdateRule):
             self.critic_optimizer.follow(outputs, to_choices(found.gradient, batch.actions, outputs))
         if step % self.config.target_every == 0:
             self.critic_targets.update(self.config.target_share)
-        value = self.head.acting(self.head.means(said)).mean()
-        return Learned(metrics={"train/critic_loss": found.loss, "train/value": value}, errors=found.errors)
+        return critic_report(self.head, found, said)
 
     @torch.no_grad()
     def targets(self, batch: ReplayBatch, weights: Tensor | None) -> Tensor:
-        """What the networks should say of transitions. `[N, V, A]`
-
-        Args:
-            batch: The transitions.
-            weights: Of the members of a random ensemble. `[E]`
-        """
+        """See `BlockRule.targets`."""
         observations = self.features.prepare(batch.next_observations)
         following = self.critic_targets(observations)
         known = self.critics(observations) if self.config.double else following
