@@ -63,6 +63,7 @@ bench: install  ## Side-by-side ratios, written to benchmarks/results/*.json.
 	$(BIN)/python -m benchmarks.off_policy_throughput
 	$(BIN)/python -m benchmarks.hindsight_sampling
 	$(BIN)/python -m benchmarks.replay_memory
+	$(BIN)/python -m benchmarks.unity_exchange
 
 bench-learning: install  ## Our PPO beside Stable-Baselines3's on five tasks; goals in a maze and for a robot. Takes hours.
 	$(BIN)/python -m benchmarks.ppo_learning

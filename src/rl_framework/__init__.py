@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from rl_framework.agent.imitation.imitation.agent import ImitationAgent as ImitationAgent
     from rl_framework.agent.imitation.off_policy import OffPolicyAgent as OffPolicyAgent
     from rl_framework.agent.imitation_learning_agent import ILAgent as ILAgent
+    from rl_framework.agent.independent_agents import IndependentAgents as IndependentAgents
     from rl_framework.agent.reinforcement.native import NativeAgent as NativeAgent
     from rl_framework.agent.reinforcement.stable_baselines.agent import StableBaselinesAgent as StableBaselinesAgent
     from rl_framework.agent.reinforcement_learning_agent import RLAgent as RLAgent
+    from rl_framework.agent.self_play import SelfPlay as SelfPlay
     from rl_framework.algorithms.accelerate_processes import AccelerateProcesses as AccelerateProcesses
     from rl_framework.algorithms.base import Algorithm as Algorithm
     from rl_framework.algorithms.distributed_checkpoints import DistributedCheckpoints as DistributedCheckpoints
@@ -81,9 +83,17 @@ if TYPE_CHECKING:
     from rl_framework.data.episode_sequence import EpisodeSequence as EpisodeSequence
     from rl_framework.data.replay_buffer import ReplayBuffer as ReplayBuffer
     from rl_framework.data.rollout import Rollout as Rollout
+    from rl_framework.envs.opponent_game import OpponentGame as OpponentGame
+    from rl_framework.envs.pettingzoo.source import PettingZooGame as PettingZooGame
     from rl_framework.envs.source import open_environments as open_environments
     from rl_framework.envs.tensor_env import TensorEnv as TensorEnv
     from rl_framework.envs.tensor_task import SimulatedTask as SimulatedTask
+    from rl_framework.envs.unity.gymnasium_faces import UnityEnv as UnityEnv
+    from rl_framework.envs.unity.gymnasium_faces import UnityGymnasiumVectorEnv as UnityGymnasiumVectorEnv
+    from rl_framework.envs.unity.launch import UnityLaunch as UnityLaunch
+    from rl_framework.envs.unity.settings import UnitySettings as UnitySettings
+    from rl_framework.envs.unity.source import UnityGame as UnityGame
+    from rl_framework.envs.unity.vector_env import UnityVectorEnv as UnityVectorEnv
     from rl_framework.errors import LossyConversionWarning as LossyConversionWarning
     from rl_framework.errors import RLFrameworkError as RLFrameworkError
     from rl_framework.evaluation.comparison import compare as compare
@@ -121,6 +131,7 @@ PUBLIC_NAMES = {
     "D3RLPYAgent": "agent.imitation.d3rlpy.agent",
     "EpisodeTrainerAgent": "agent.imitation.episode_trainer",
     "OffPolicyAgent": "agent.imitation.off_policy",
+    "IndependentAgents": "agent.independent_agents",
     "load_agent": "agent.catalog",
     # native algorithms
     "Algorithm": "algorithms.base",
@@ -180,6 +191,14 @@ PUBLIC_NAMES = {
     "open_environments": "envs.source",
     "TensorEnv": "envs.tensor_env",
     "SimulatedTask": "envs.tensor_task",
+    "PettingZooGame": "envs.pettingzoo.source",
+    "OpponentGame": "envs.opponent_game",
+    "UnityGame": "envs.unity.source",
+    "UnitySettings": "envs.unity.settings",
+    "UnityLaunch": "envs.unity.launch",
+    "UnityVectorEnv": "envs.unity.vector_env",
+    "UnityEnv": "envs.unity.gymnasium_faces",
+    "UnityGymnasiumVectorEnv": "envs.unity.gymnasium_faces",
     "Episode": "data.episode",
     "EpisodeSequence": "data.episode_sequence",
     "ReplayBuffer": "data.replay_buffer",
@@ -187,6 +206,7 @@ PUBLIC_NAMES = {
     # what watches a run
     "Callback": "callbacks.base",
     "CheckpointSchedule": "callbacks.checkpoint_schedule",
+    "SelfPlay": "agent.self_play",
     "ProgressBar": "callbacks.progress_bar",
     "StopOnReturn": "callbacks.stop_conditions",
     "StopOnPlateau": "callbacks.stop_conditions",

@@ -71,6 +71,41 @@ class EnvironmentTimeout(EnvironmentFailure, TimeoutError):
     """An environment in a worker process did not answer in time."""
 
 
+class UnityFailure(EnvironmentFailure):
+    """A Unity player could not be started, or the exchange with it broke; the player is closed by then.
+
+    Args:
+        message: What happened and how to mend it.
+        row: Index of the player among those that run side by side.
+        log_tail: The last lines of the player's log; the message ends with them.
+    """
+
+    def __init__(self, message: str, *, row: int = 0, log_tail: Iterable[str] = ()) -> None:
+        self.log_tail = tuple(log_tail)
+        log = "\n".join(self.log_tail)
+        super().__init__(f"{message}\n\nEnd of the player's log:\n{log}" if log else message, row=row)
+
+
+class UnityPlayerDied(UnityFailure):
+    """The player's process ended, or an attached player went away."""
+
+
+class UnityTimeout(UnityFailure, EnvironmentTimeout):
+    """A player did not connect, or did not answer, within its time limit."""
+
+
+class UnityVersionMismatch(UnityFailure):
+    """The player speaks another version of ML-Agents' protocol."""
+
+
+class UnityStopped(UnityFailure):
+    """The player said that it stops: somebody ended the game or left the Editor's play mode."""
+
+
+class UnityPortInUse(UnityFailure):
+    """The port on which a player should be awaited belongs to somebody else."""
+
+
 class TrainingDivergedError(RLFrameworkError, ArithmeticError):
     """A statistic of an update became NaN or infinite; the weights are good ones from before that update.
 

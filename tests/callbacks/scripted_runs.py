@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,7 @@ class ScriptedTraining:
         total_reward: Return of the episode that ends at a step.
         at_step: Called at each step of the learner, before its boundary.
         level: How exactly the run could be resumed at a step.
+        statistics: What the environments measured since the last report.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class ScriptedTraining:
         total_reward: Callable[[int], float] = float,
         at_step: Callable[[int], None] = lambda _: None,
         level: Callable[[int], str] = lambda _: "exact",
+        statistics: Callable[[], Mapping[str, float]] = dict,
         report_every: int | None = None,
     ) -> None:
         self.timesteps = timesteps
@@ -100,6 +102,7 @@ class ScriptedTraining:
             callbacks=callbacks,
             save=self.save,
             resume_level=lambda: self.level(self.timesteps),
+            statistics=statistics,
             report_every=report_every,
         )
 

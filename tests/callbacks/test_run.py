@@ -77,6 +77,21 @@ def test_a_report_tells_of_the_episodes_and_metrics_since_the_one_before() -> No
     assert second.steps_per_second > 0.0
 
 
+def test_what_environments_measured_stands_beside_what_the_algorithm_says() -> None:
+    asked: list[int] = []
+
+    def measure() -> dict[str, float]:
+        asked.append(training.timesteps)
+        return {"environment/height": float(training.timesteps), "train/loss": -1.0}
+
+    recorder = Recorder()
+    training = ScriptedTraining([recorder], 25, report_every=10, statistics=measure)
+    training.conduct()
+    assert asked == [10, 20, 25]
+    assert recorder.reports[0].metrics == {"environment/height": 10.0, "train/loss": 1 / 10}
+    assert [report.metrics["environment/height"] for report in recorder.reports] == [10.0, 20.0, 25.0]
+
+
 def test_means_go_over_the_last_100_episodes() -> None:
     recorder = Recorder()
     ScriptedTraining([recorder], 150, length=1, report_every=150).conduct()

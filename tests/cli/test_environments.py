@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import sys
+
 import gymnasium as gym
+import pytest
 
 from rl_framework.cli.environments import registered_environments
 from tests.cli.commands import fail, succeed
@@ -24,6 +27,18 @@ def test_environments_that_were_removed_are_not_listed() -> None:
 
 def test_a_pattern_without_a_match_is_bad_input() -> None:
     assert "Did you mean CartPole-v" in fail("environments", "CartPole-v9")
+
+
+def test_games_that_are_installed_are_a_group() -> None:
+    pytest.importorskip("mpe2")
+    games = registered_environments("pettingzoo:")["pettingzoo"]
+    assert "pettingzoo:mpe/simple_spread_v3" in games
+    assert "pettingzoo:classic/connect_four_v3" in games
+
+
+def test_without_pettingzoo_there_is_no_such_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pettingzoo", None)
+    assert "pettingzoo" not in registered_environments()
 
 
 def test_environments_made_of_tensors_are_a_group() -> None:

@@ -7,7 +7,7 @@ from rl_framework.algorithms.off_policy import OffPolicy
 from rl_framework.cli.algorithms import OFF_POLICY, make_agent
 from rl_framework.cli.parameters import with_parameters
 from rl_framework.cli.preset import preset_named, preset_names
-from rl_framework.envs.registration import find_spec
+from rl_framework.envs.source import environment_source
 from rl_framework.errors import UnknownOptionError
 from tests.cli.commands import succeed
 
@@ -16,7 +16,7 @@ from tests.cli.commands import succeed
 def test_every_preset_names_a_known_algorithm_its_parameters_and_an_environment(name: str) -> None:
     preset = preset_named(name)
     assert not make_agent(preset.algorithm, preset.parameters, preset.normalization).is_trained
-    assert find_spec(preset.environment).id == preset.environment
+    assert environment_source(preset.environment).copyable
     assert preset.total_timesteps > 0
     assert preset.n_envs > 0
     assert preset.source

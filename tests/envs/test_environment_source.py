@@ -232,11 +232,63 @@ def test_an_environment_of_the_old_gym_gets_a_hint(monkeypatch: pytest.MonkeyPat
         open_environments(vars(old)["Env"]())
 
 
-def test_opening_environments_imports_neither_torch_nor_stable_baselines() -> None:
+def test_opening_environments_imports_neither_torch_nor_stable_baselines_nor_what_plays_games() -> None:
     code = (
         "import sys; from rl_framework.envs.source import open_environments;"
         "open_environments('CartPole-v1', n_envs=2);"
-        "print([name for name in ('torch', 'stable_baselines3') if name in sys.modules])"
+        "foreign = ('torch', 'stable_baselines3', 'pettingzoo', 'supersuit', 'mpe2', 'mlagents_envs', 'grpc');"
+        "print([name for name in foreign if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# ----------------------------------------------------------------------------------------------- games
+
+
+def test_a_source_is_taken_as_it_is() -> None:
+    source = environment_source(CountingEnv)
+    assert environment_source(source) is source
+
+
+def test_games_are_named_by_a_prefix() -> None:
+    pytest.importorskip("mpe2")
+    pytest.importorskip("mlagents_envs")
+    game = environment_source("pettingzoo:mpe/simple_spread")
+    assert (game.count, game.copyable, game.is_costly) == (1, True, False)
+    unity = environment_source("unity:path/to/Game")
+    assert (unity.count, unity.copyable, unity.is_costly) == (1, True, True)
+    assert not environment_source("unity:editor").copyable
+
+
+@pytest.mark.parametrize("verb", ["parallel_env", "env"])
+def test_games_that_a_user_holds_are_rows_of_agents(verb: str) -> None:
+    simple_spread = pytest.importorskip("mpe2.simple_spread_v3")
+    make = getattr(simple_spread, verb)
+    assert open_environments(make()).spec.n_envs == 3
+    spec = open_environments([make(), make()]).spec
+    assert (spec.n_envs, spec.n_games, spec.rows_per_game) == (6, 2, 3)
+    named = open_environments("pettingzoo:mpe/simple_spread", n_envs=2, vectorization="serial").spec
+    assert (named.n_envs, named.id) == (6, "pettingzoo:mpe/simple_spread")
+
+
+def test_what_gives_rows_of_its_own_is_no_element_of_a_list() -> None:
+    for given in ("unity:path/to/Game", "pettingzoo:mpe/simple_spread", "tensor:CartPole", environment_source(dict)):
+        with pytest.raises(InvalidInputError, match=r"Element 1 .*rows of its own. Pass it without the list"):
+            open_environments(["CartPole-v1", given])
+
+
+def test_a_factory_of_games_gets_a_hint() -> None:
+    simple_spread = pytest.importorskip("mpe2.simple_spread_v3")
+    with pytest.raises(InvalidInputError, match=r"not a gymnasium.Env. Pass what it returns without the factory"):
+        open_environments(simple_spread.parallel_env)
+
+
+def test_games_without_their_extra_say_which_one() -> None:
+    code = (
+        "import sys; sys.modules['pettingzoo'] = None; from rl_framework.envs.source import environment_source;"
+        "environment_source('pettingzoo:mpe/simple_spread')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert "MissingExtraError" in done.stderr
+    assert "rl_framework[pettingzoo]" in done.stderr

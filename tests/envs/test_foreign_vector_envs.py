@@ -127,24 +127,6 @@ def test_it_stays_open_and_cannot_be_scheduled(kind: str) -> None:
     foreign.reset()
 
 
-@pytest.mark.parametrize("kind", ["next step", "same step", "disabled", "dummy"])
-def test_a_bare_one_is_put_back_exactly(kind: str) -> None:
-    made: list[Make] = [lambda: gym.make("CartPole-v1"), lambda: gym.make("CartPole-v1")]
-    environments, elsewhere = (open_environments(FOREIGN[kind](made)) for _ in range(2))
-    environments.reset(seed=3)
-    actions = np.random.default_rng(0).integers(0, 2, (90, 2))
-    observations = [take(environments, row).observations for row in actions[:30]][-1]
-    state = environments.get_state()
-    assert state.level is StateLevel.EXACT
-    assert np.array_equal(elsewhere.set_state(state), observations)
-    for row in actions[30:]:
-        environments.send(row)
-        elsewhere.send(row)
-        one, other = environments.recv(), elsewhere.recv()
-        assert np.array_equal(one.observations, other.observations)
-        assert one.episodes == other.episodes
-
-
 @pytest.mark.parametrize(
     "foreign",
     [

@@ -45,10 +45,8 @@ from rl_framework.video.recording import record_video
 from tests.envs.backends import Factory, Opener, step
 from tests.envs.test_vector_env_contract import (  # noqa: F401  # collected here, over tensors
     test_a_finished_row_shows_its_next_episode_and_keeps_the_last_observation_in_final,
-    test_a_state_of_another_number_of_rows_is_refused,
     test_an_unknown_attribute_is_named_and_nothing_closed,
     test_arrays_of_a_step_are_the_callers_to_keep,
-    test_no_masks_where_there_are_none,
     test_rewards_are_float64_as_given,
     test_same_seed_same_observations_and_other_rows_other_observations,
 )

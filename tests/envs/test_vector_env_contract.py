@@ -1,4 +1,4 @@
-"""The step contract, checked on both back-ends with environments whose numbers are known in advance."""
+"""What the contract suite cannot know: both back-ends with environments whose numbers are known in advance."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from gymnasium import spaces
 from rl_framework.core.seeding import derive_seeds
 from rl_framework.core.trees import Tree, leaves, select
 from rl_framework.envs.subprocess import SubprocessVectorEnv
-from rl_framework.envs.vector_env import StateLevel
 from rl_framework.errors import (
     InvalidInputError,
     SpaceError,
@@ -115,20 +114,6 @@ def test_a_schedule_gives_each_row_its_quota_and_its_seeds_then_rest(opened: Ope
     assert np.array_equal(resting.observations, taken[-2].observations)
 
 
-def test_a_scheduled_episode_is_the_same_in_any_row(opened: Opener) -> None:
-    environments = opened(CountingEnv, CountingEnv)
-    observations = environments.reset_to_schedule([[5], [5]])
-    assert np.array_equal(observations[0], observations[1])
-
-
-def test_a_reset_ends_the_rest(opened: Opener) -> None:
-    environments = opened(partial(CountingEnv, (1,)))
-    environments.reset_to_schedule([[1]])
-    step(environments, [0])
-    environments.reset(seed=0)
-    assert step(environments, [0]).rewards.tolist() == [1.0]
-
-
 def test_a_schedule_needs_one_list_per_row(opened: Opener) -> None:
     environments = opened(CountingEnv, CountingEnv)
     with pytest.raises(InvalidInputError, match="2 in all, got 1"):
@@ -158,13 +143,6 @@ def test_masks_in_the_info_alone_are_found(opened: Opener) -> None:
     assert 0 < before.sum() < 6
     step(environments, before.argmax(axis=1))
     assert environments.action_masks is not before
-
-
-def test_no_masks_where_there_are_none(opened: Opener) -> None:
-    environments = opened(CountingEnv)
-    environments.reset(seed=0)
-    assert environments.action_masks is None
-    assert not environments.spec.has_action_masks
 
 
 SPACES: dict[str, gym.Space[Any]] = {
@@ -249,25 +227,6 @@ def test_render_gives_a_picture_or_none(opened: Opener) -> None:
     without = opened(CountingEnv)
     without.reset(seed=0)
     assert without.render() is None
-
-
-@pytest.mark.parametrize("after_steps", [0, 7])
-def test_a_state_goes_on_bit_for_bit_elsewhere(opened: Opener, after_steps: int) -> None:
-    factories = [partial(gym.make, "CartPole-v1") for _ in range(2)]
-    actions = np.random.default_rng(1).integers(0, 2, (60, 2))
-    environments = opened(*factories)
-    observations = environments.reset(seed=2)
-    for row in actions[:after_steps]:
-        observations = step(environments, row).observations
-    state = environments.get_state()
-    expected = [step(environments, row) for row in actions[after_steps:]]
-    elsewhere = opened(*factories)
-    assert state.level is StateLevel.EXACT
-    assert np.array_equal(elsewhere.set_state(state), observations)
-    for row, one in zip(actions[after_steps:], expected, strict=True):
-        taken = step(elsewhere, row)
-        assert np.array_equal(taken.observations, one.observations)
-        assert taken.episodes == one.episodes
 
 
 def test_a_state_carries_schedule_and_rest(opened: Opener) -> None:

@@ -56,6 +56,34 @@ def test_without_a_word_from_the_environment_there_is_no_success_rate() -> None:
     assert evaluation().success_rate is None
 
 
+def test_the_episodes_of_each_agent_make_a_record_of_their_own() -> None:
+    names = ("left", "right", "left", None)
+    result = evaluation([1.0, 2.0, 5.0, 9.0], agents=names, successes=(True, False, None, None))
+    parts = result.by_agent()
+    assert list(parts) == ["left", "right"]
+    assert (parts["left"].returns.tolist(), parts["left"].lengths.tolist()) == ([1.0, 5.0], [1, 3])
+    assert (parts["left"].seeds, parts["left"].successes, parts["left"].agents) == ((0, 2), (True, None), ("left",) * 2)
+    assert parts["right"].mean == 2.0
+    assert (parts["right"].seed, parts["right"].n_envs) == (result.seed, result.n_envs)
+
+
+def test_without_agents_there_is_nothing_to_take_apart() -> None:
+    assert evaluation().by_agent() == {}
+
+
+def test_agents_survive_json_and_older_records_have_none() -> None:
+    before = evaluation([1.0, 2.0], agents=("left", None))
+    record = json.loads(json.dumps(before.to_dict()))
+    assert Evaluation.from_dict(record).agents == ("left", None)
+    del record["agents"]
+    assert Evaluation.from_dict(record).agents is None
+
+
+def test_agents_of_another_number_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match="agents"):
+        evaluation([1.0, 2.0], agents=("left",))
+
+
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=1, max_size=8), st.booleans())
 def test_json_gives_back_the_same_record(returns: list[float], said: bool) -> None:
     successes = tuple(value > 0 for value in returns) if said else None

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from rl_framework.cli.application import app
 from rl_framework.testing.hub_server import HubServer
 from tests.connectors.hub_testing import STREAMS_FILES, as_the_public_hub
+from tests.envs.unity.peer.players import make_player
 
 REPOSITORY = Path(__file__).parents[2]
 README = REPOSITORY / "README.md"
@@ -54,8 +55,14 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         yield server
 
 
+@pytest.fixture
+def unity_build(tmp_path: Path) -> Path:
+    """A game where the README has one."""
+    return make_player(tmp_path / "builds", agents=4)
+
+
 @STREAMS_FILES
-@pytest.mark.usefixtures("hub")
+@pytest.mark.usefixtures("hub", "unity_build")
 def test_the_python_snippets_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     story = ModuleType("readme")
@@ -68,7 +75,7 @@ def test_the_python_snippets_run_in_order(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @STREAMS_FILES
-@pytest.mark.usefixtures("hub")
+@pytest.mark.usefixtures("hub", "unity_build")
 def test_the_command_lines_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for words in lines_of("rl-framework"):

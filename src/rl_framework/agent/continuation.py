@@ -29,6 +29,7 @@ class Continuation:
         run: State of the training run: its target, its statistics, its callbacks.
         n_envs: Number of environments, 0 for a run without.
         environment_id: Their registered id, None if there is none.
+        n_games: Number of games that the environments are rows of, None where each is one of its own.
         agent_level: How exactly the agent itself goes on, whatever the environments do.
     """
 
@@ -37,6 +38,7 @@ class Continuation:
     run: dict[str, Any]
     n_envs: int
     environment_id: str | None
+    n_games: int | None = None
     agent_level: StateLevel = StateLevel.EXACT
 
     @classmethod
@@ -48,6 +50,7 @@ class Continuation:
             run=run.state_dict(),
             n_envs=0 if env is None else env.spec.n_envs,
             environment_id=None if env is None else env.spec.id,
+            n_games=None if env is None else env.spec.n_games,
             agent_level=agent_level,
         )
 
@@ -76,6 +79,7 @@ class Continuation:
             "run": self.run,
             "n_envs": self.n_envs,
             "environment_id": self.environment_id,
+            "n_games": self.n_games,
             "agent_level": int(self.agent_level),
         }
         write_state(folder, NAME, tree)
@@ -91,6 +95,7 @@ class Continuation:
             return None
         tree = read_state(folder, NAME)
         rest = {name: tree[name] for name in ("random", "run", "n_envs", "environment_id")}
+        rest["n_games"] = tree.get("n_games")
         environments = EnvironmentState(level=StateLevel(tree["level"]), rows=tuple(tree["rows"]))
         return cls(environments=environments, agent_level=StateLevel(tree.get("agent_level", StateLevel.EXACT)), **rest)
 

@@ -113,7 +113,7 @@ class ILAgent(LearningAgent):
             connector: Where the numbers go.
             callbacks: What watches the run: `Callback`s, or functions of a `Report` (False stops the run).
             checkpoint: When and where to save; a path means every 10,000 steps.
-            n_envs: Number of environments, for an id or a factory.
+            n_envs: Number of environments, for an id or a factory; of games (Unity: players), for a game.
             vectorization: `"serial"`, `"subprocess"`, or `"auto"`: measured and chosen.
             progress_bar: Show a progress bar if the error output is a terminal.
 

@@ -25,7 +25,8 @@ from rl_framework.connectors.model_card import CURVE_FILE
 from rl_framework.core.reports import Report, TrainingSummary
 from rl_framework.core.spaces import check_equal
 from rl_framework.core.training_history import HISTORY_FILE, TrainingHistory
-from rl_framework.envs.vector_env import EnvSpec, StateLevel, VectorEnv
+from rl_framework.envs.source import EnvironmentSource
+from rl_framework.envs.vector_env import EnvSpec, ReportsStatistics, StateLevel, VectorEnv
 from rl_framework.errors import InvalidInputError, MissingExtraError
 from rl_framework.export.learning_curve import draw_learning_curve
 
@@ -121,6 +122,7 @@ class LearningAgent(Agent):
             resume_level=lambda: str(
                 self._agent_level if env is None else min(env.get_state().level, self._agent_level)
             ),
+            statistics=env.drain_statistics if isinstance(env, ReportsStatistics) else dict,
         )
         self._continuation = None
         resumption = None
@@ -142,6 +144,7 @@ class LearningAgent(Agent):
 
         try:
             summary = run.conduct(learn)
+            at_boundary = True  # Also where it was stopped before it learned anything.
         finally:
             if at_boundary:
                 self._continuation = self._capture()
@@ -156,7 +159,7 @@ class LearningAgent(Agent):
         if continuation is not None and n_envs != continuation.n_envs:
             raise InvalidInputError(
                 f"The interrupted run had {continuation.n_envs} environments, {n_envs} were given. Give as many, "
-                "or go on with another number by train(...)."
+                "made like those of then, or go on with another number by train(...)."
             )
 
     def _interrupted(self) -> Continuation:
@@ -247,8 +250,9 @@ def environments_to_resume(given: Any, continuation: Continuation) -> tuple[Any,
         raise InvalidInputError(
             "The interrupted run's environments have no registered id; give environments like them to resume."
         )
-    is_single = isinstance(environments, str) or callable(environments)
-    return environments, continuation.n_envs if is_single else None
+    is_recipe = isinstance(environments, (str, EnvironmentSource)) or callable(environments)
+    n_envs = continuation.n_envs if continuation.n_games is None else continuation.n_games
+    return environments, n_envs if is_recipe else None
 
 
 def _tell_extra_steps(summary: TrainingSummary) -> None:

@@ -63,12 +63,13 @@ class RLAgent(LearningAgent):
 
         Args:
             training_environments: A list of environments, one environment, a registered id, factories, a Gymnasium
-                `VectorEnv` or a Stable-Baselines3 `VecEnv`.
+                `VectorEnv`, a Stable-Baselines3 `VecEnv`, or a game: of PettingZoo, or of Unity. In a game of several
+                agents, each agent is a row, and each row's step counts.
             total_timesteps: Environment steps, over all environments. An algorithm that collects rollouts of a fixed
                 size may take some more; the summary says how many.
             connector: Where the numbers go.
             callbacks: What watches the run: `Callback`s, or functions of a `Report` (False stops the run).
-            n_envs: Number of environments, for an id or a factory.
+            n_envs: Number of environments, for an id or a factory; of games (Unity: players), for a game.
             vectorization: `"serial"`, `"subprocess"`, or `"auto"`: measured and chosen.
             checkpoint: When and where to save; a path means every 10,000 steps.
             progress_bar: Show a progress bar if the error output is a terminal.

@@ -48,6 +48,7 @@ class TrainingRun:
         callbacks: Sequence[Callback],
         save: Callable[[Path], None],
         resume_level: Callable[[], str] = lambda: "exact",
+        statistics: Callable[[], Mapping[str, float]] = dict,
         report_every: int | None = None,
     ) -> None:
         """Prepare a run.
@@ -58,6 +59,7 @@ class TrainingRun:
             callbacks: Those who watch.
             save: Fills the given folder with the agent and everything that an exact resume needs.
             resume_level: How exactly the run could be continued if it were saved now.
+            statistics: What the environments measured since it was last asked; asked once for each report.
             report_every: Steps between the run's own reports; a hundredth of the run, at most 1000, unless given.
 
         Raises:
@@ -67,6 +69,7 @@ class TrainingRun:
         self.target_timesteps = target_timesteps
         self._save = save
         self._resume_level = resume_level
+        self._statistics = statistics
         self._callbacks = sorted(callbacks, key=lambda callback: isinstance(callback, CheckpointSchedule))
         self._given_report_every = report_every
         self._first_timesteps = self._call_start = timesteps
@@ -262,7 +265,7 @@ class TrainingRun:
             success_rate=self._window.success_rate,
             steps_per_second=(self.timesteps - self._call_start) / max(elapsed, 1e-9),
             elapsed_seconds=elapsed,
-            metrics=self._metrics,
+            metrics={**self._statistics(), **self._metrics},
         )
 
     def _plan_report(self) -> None:

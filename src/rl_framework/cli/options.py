@@ -25,7 +25,11 @@ def _after(*names: str, **described: Any) -> Any:
 # Training
 
 EnvironmentToTrain = Annotated[
-    str, typer.Argument(help="Id of the environment, such as CartPole-v1; with --preset, the preset's own.")
+    str,
+    typer.Argument(
+        help="Id of the environment, such as CartPole-v1, or a game: pettingzoo:mpe/simple_spread, "
+        "unity:path/to/Game; with --preset, the preset's own."
+    ),
 ]
 Algorithm = Annotated[
     str | None,
@@ -75,7 +79,13 @@ Normalize = Annotated[
 TrainingSeed = Annotated[int | None, _setup("--seed", min=0, metavar="N", help="Makes the run repeatable.")]
 Copies = Annotated[
     int | None,
-    _setup("--n-envs", min=1, metavar="N", help="Copies of the environment side by side.", show_default="1"),
+    _setup(
+        "--n-envs",
+        min=1,
+        metavar="N",
+        help="Copies of the environment side by side; of a game with several agents, games.",
+        show_default="1",
+    ),
 ]
 Vectorization = Annotated[
     str,

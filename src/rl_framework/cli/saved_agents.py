@@ -44,6 +44,8 @@ def evaluate(
         print_json(evaluation.to_dict())
     else:
         typer.echo(str(evaluation))
+        for agent, own in evaluation.by_agent().items():
+            typer.echo(f"  {agent}: {own}")
 
 
 def record(

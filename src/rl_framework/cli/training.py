@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -52,6 +53,10 @@ def train(
 
       rl-framework train --preset runs/tuning/best.yaml
 
+      rl-framework train pettingzoo:mpe/simple_spread?N=5 -a native:PPO -n 200000 --n-envs 16
+
+      rl-framework train unity:path/to/Game -a native:PPO -n 50000
+
       rl-framework train Pendulum-v1 -a SAC -n 20000 -P learning_rate=0.001
 
       rl-framework train CartPole-v1 -n 5000 -P 'policy_kwargs={"net_arch": [32]}'
@@ -88,7 +93,7 @@ def train(
         seed=seed,
         preset=preset,
     )
-    train_run(RunFolder(output or _default_output(base)), settings, overwrite=overwrite)
+    train_run(RunFolder(output or default_output(base)), settings, overwrite=overwrite)
 
 
 def resume(run: Annotated[Path, typer.Argument(help="Folder of an interrupted run.")]) -> None:
@@ -139,9 +144,9 @@ def training_normalization(base: Preset, wanted: bool | None) -> dict[str, Any] 
     return own or {} if wanted else None
 
 
-def _default_output(base: Preset) -> Path:
-    name = f"{base.environment}-{base.algorithm}".replace("/", "-").replace(":", "-")
-    return Path("runs") / name.lower()
+def default_output(base: Preset) -> Path:
+    """The folder of a run that was given none."""
+    return Path("runs") / re.sub(r"[^\w.]+", "-", f"{base.environment}-{base.algorithm}").lower()
 
 
 def _print_presets() -> None:

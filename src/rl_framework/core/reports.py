@@ -16,6 +16,7 @@ class EpisodeSummary:
         length: Number of steps.
         success: What the environment said in `info["is_success"]` at the end, None if it said nothing.
         seed: Seed of the reset that opened it, None if the environment's generator ran on.
+        agent: Name of the agent that the row played for in a game of several agents, None where rows are not agents.
     """
 
     row: int
@@ -23,6 +24,7 @@ class EpisodeSummary:
     length: int
     success: bool | None = None
     seed: int | None = None
+    agent: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +41,7 @@ class Report:
         steps_per_second: Environment steps per second of this run so far.
         elapsed_seconds: Wall time of this run so far.
         metrics: What the algorithm itself reported since the previous report, under its own names
-            (`train/loss`, `train/entropy_loss`, ...).
+            (`train/loss`, `train/entropy_loss`, ...), and what the environments measured (`environment/...`).
     """
 
     timesteps: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from rl_framework.core.policy import BoolArray
 from rl_framework.core.trees import Tree
-from rl_framework.envs.vector_env import EnvironmentState, EnvSpec, VectorEnv, VectorStep
+from rl_framework.envs.vector_env import EnvironmentState, EnvSpec, ReportsStatistics, VectorEnv, VectorStep
 
 
 class BorrowedVectorEnv:
@@ -68,6 +68,10 @@ class BorrowedVectorEnv:
     def set_state(self, state: EnvironmentState) -> Tree:
         """See `VectorEnv`."""
         return self.lender.set_state(state)
+
+    def drain_statistics(self) -> Mapping[str, float]:
+        """See `ReportsStatistics`; nothing where the environments report none."""
+        return self.lender.drain_statistics() if isinstance(self.lender, ReportsStatistics) else {}
 
     def close(self) -> None:
         """Leave the environments open."""

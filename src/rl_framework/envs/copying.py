@@ -18,11 +18,15 @@ COPY_HOOKS = ("__getstate__", "__reduce__", "__reduce_ex__", "__deepcopy__")
 
 
 def layers(env: Environment) -> Iterator[Environment]:
-    """The wrappers from the outermost to the innermost, then the environment itself."""
+    """The wrappers from the outermost to the innermost, the environment itself, then the layers that it names.
+
+    An environment that plays a game of another library names the game's own layers as its `inner_layers`.
+    """
     while isinstance(env, gym.Wrapper):
         yield env
         env = env.env
     yield env
+    yield from getattr(env, "inner_layers", ())
 
 
 def copies_completely(env: Environment) -> bool:

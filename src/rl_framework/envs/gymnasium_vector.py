@@ -46,13 +46,14 @@ class GymnasiumVectorEnv(ForeignVectorEnv):
         self._inner: Any = vector_env.unwrapped
         self._knows_rows = isinstance(self._inner, (SyncVectorEnv, AsyncVectorEnv))
         self._mode = self._autoreset_mode()
+        self._names_found: set[str] = set()
         is_bare = vector_env is self._inner
         environments = self._inner.envs if is_bare and isinstance(self._inner, SyncVectorEnv) else None
         super().__init__(self._describe(), environments)
 
     def call(self, name: str, *arguments: Any, rows: Sequence[int] | None = None, **options: Any) -> list[Any]:
         """Call a method of the environments, row by row."""
-        self._check_rows_known(name)
+        self._check_has(name)
         chosen = selected_rows(rows, self._spec.n_envs)
         if isinstance(self._inner, SyncVectorEnv):
             with self._failing():
@@ -64,7 +65,7 @@ class GymnasiumVectorEnv(ForeignVectorEnv):
 
     def get_attribute(self, name: str, rows: Sequence[int] | None = None) -> list[Any]:
         """Read an attribute of the environments, row by row."""
-        self._check_rows_known(name)
+        self._check_has(name)
         values = self._inner.get_attr(name)
         return [values[row] for row in selected_rows(rows, self._spec.n_envs)]
 
@@ -155,6 +156,14 @@ class GymnasiumVectorEnv(ForeignVectorEnv):
                 " or AutoresetMode.SAME_STEP, or pass the environment's id with n_envs."
             )
         return mode
+
+    def _check_has(self, name: str) -> None:
+        """Refuse a name that not every environment has; asking a worker process for one would end it."""
+        self._check_rows_known(name)
+        if name not in self._names_found:
+            if not all(self._inner.call("has_wrapper_attr", name)):
+                raise InvalidInputError(f"The environments of {type(self._inner).__name__} have no attribute {name!r}.")
+            self._names_found.add(name)
 
     def _check_rows_known(self, name: str) -> None:
         self._check_open()

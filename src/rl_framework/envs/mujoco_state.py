@@ -15,7 +15,7 @@ _CONSTANT = ("mesh_", "tex_", "hfield_", "skin_", "bvh_", "oct_", "name", "text_
 def is_mujoco(env: gym.Env[Any, Any]) -> bool:
     """Whether the innermost environment holds a MuJoCo simulation as `model` and `data`."""
     mujoco = sys.modules.get("mujoco")
-    inner = vars(env.unwrapped)
+    inner = vars(getattr(env, "unwrapped", env))
     return mujoco is not None and isinstance(inner.get("data"), mujoco.MjData)
 
 

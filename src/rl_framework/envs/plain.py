@@ -39,6 +39,8 @@ _IRRELEVANT_TYPES = (
     np.ufunc,
 )
 _IRRELEVANT_PACKAGES = ("pygame", "typing", "gymnasium.envs.registration")
+_PLACES_OF_PYGAME = frozenset({"Rect", "FRect", "Vector2", "Vector3"})
+"""Where things are, which some games keep in objects of pygame; the rest of it is windows and pictures."""
 
 
 class _Reference:
@@ -209,7 +211,7 @@ class Decoder:
         else:
             value = self._target(kind, node, current)
             self._made[node["id"]] = value
-            self._fill(kind, node, value)
+            self._fill(kind, node, value, current)
         self._made[node["id"]] = value
         return value
 
@@ -250,15 +252,16 @@ class Decoder:
             raise RLFrameworkError(f"there is no {kind} in its place.")
         return _FRESH[kind]()
 
-    def _fill(self, kind: str, node: Node, value: Any) -> None:
+    def _fill(self, kind: str, node: Node, value: Any, current: Any) -> None:
         match kind:
             case "list" | "deque":
-                value.extend(self.decode(item, None) for item in node["items"])
+                there = _spaces_in(current)
+                value.extend(self.decode(item, there.get(place)) for place, item in enumerate(node["items"]))
             case "set":
                 value.update(self.decode(item, None) for item in node["items"])
             case "dict" | "ordered_dict" | "defaultdict":
                 pairs = [(self.decode(key, None), part) for key, part in node["items"]]
-                there = dict(value)
+                there = {**_spaces_in(current), **value}
                 value.clear()
                 value.update({key: self.decode(part, there.get(key)) for key, part in pairs})
             case "generator":
@@ -298,6 +301,8 @@ def is_irrelevant(value: Any) -> bool:
     """Whether a value is no state: code, loggers, windows."""
     if isinstance(value, _IRRELEVANT_TYPES):
         return True
+    if type(value).__name__ in _PLACES_OF_PYGAME:
+        return False
     module = str(getattr(type(value), "__module__", ""))
     return any(module == package or module.startswith(package + ".") for package in _IRRELEVANT_PACKAGES)
 
@@ -322,6 +327,13 @@ def _fits(kind: str, node: Node, current: Any) -> bool:
     if kind == "object":
         return _name_of(type(current)) == str(node["class"])
     return kind in _FILLED_IN_PLACE and isinstance(current, _FILLED_IN_PLACE[kind])
+
+
+def _spaces_in(container: Any) -> dict[Any, gym.Space[Any]]:
+    """The spaces in what is replaced, by place: they are put back in place, never made anew."""
+    is_list = isinstance(container, (list, deque))
+    parts = enumerate(container) if is_list else container.items() if isinstance(container, dict) else ()
+    return {place: part for place, part in parts if isinstance(part, gym.Space)}
 
 
 def _array(value: Any, current: Any) -> Any:

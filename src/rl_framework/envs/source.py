@@ -26,16 +26,27 @@ Factory = Callable[[], Environment]
 VECTORIZATIONS = ("auto", "serial", "subprocess")
 ACCEPTED = (
     "a gymnasium environment, a list of them, an environment id, a factory or a list of factories, "
-    "a gymnasium VectorEnv, a stable_baselines3 VecEnv, a TensorEnv or the name of one ('tensor:CartPole')"
+    "a gymnasium VectorEnv, a stable_baselines3 VecEnv, a TensorEnv or the name of one ('tensor:CartPole'), "
+    "a PettingZoo game or the name of one ('pettingzoo:mpe/simple_spread'), or a Unity game ('unity:path/to/Game')"
 )
 LAZY_SOURCES = {
+    "pettingzoo.utils.env:AECEnv": "rl_framework.envs.pettingzoo.source:aec_env_source",
+    "pettingzoo.utils.env:ParallelEnv": "rl_framework.envs.pettingzoo.source:parallel_env_source",
     "rl_framework.envs.tensor_env:TensorEnv": "rl_framework.envs.tensor_source:tensor_env_source",
     "stable_baselines3.common.vec_env.base_vec_env:VecEnv": "rl_framework.envs.stable_baselines_vector:vec_env_source",
 }
 """Classes by name, and the function that makes a source of them; imported only when one turns up."""
 
-_TENSOR_PREFIX = "tensor:"
+NAMED_SOURCES = {
+    "pettingzoo:": "rl_framework.envs.pettingzoo.source:named_source",
+    "tensor:": "rl_framework.envs.tensor_source:NamedTensorSource",
+    "unity:": "rl_framework.envs.unity.source:unity_source",
+}
+"""How names begin that are no Gymnasium ids, and what makes a source of the rest; imported when one turns up."""
+
 _GOAL_PREFIX = "goal:"
+_GAMES = "rl_framework.envs.pettingzoo.source"
+_SINGLE_GAMES = (f"{_GAMES}:aec_env_source", f"{_GAMES}:parallel_env_source")
 
 
 class EnvironmentSource(ABC):
@@ -50,6 +61,11 @@ class EnvironmentSource(ABC):
     @abstractmethod
     def copyable(self) -> bool:
         """Whether `open` can give any number of environments, all alike."""
+
+    @property
+    def is_costly(self) -> bool:
+        """Whether each further environment is a program of its own, so that none is opened without being asked for."""
+        return False
 
     def open(self, n_envs: int | None = None, vectorization: str = "auto", timeout: float = 60.0) -> VectorEnv:
         """Open environments side by side.
@@ -182,23 +198,28 @@ def environment_source(environments: Any) -> EnvironmentSource:
             `VectorEnv`, a stable_baselines3 `VecEnv`, or a `VectorEnv` or `TensorEnv` of this library; of its own
             tensor environments also the name, as in `tensor:CartPole`. Ids of Gymnasium-Robotics need no import of
             it; with `goal:` before it, an id gives an environment with goals by one contract (`envs.goal_adapters`).
+            A PettingZoo game (`ParallelEnv` or `AECEnv`) or its name, as in `pettingzoo:mpe/simple_spread`; a Unity
+            game by its path, as in `unity:path/to/Game`, or `unity:editor`. A source is taken as it is.
 
     Raises:
-        MissingExtraError: An environment of Gymnasium-Robotics, which is not installed.
+        MissingExtraError: An environment of Gymnasium-Robotics, PettingZoo or Unity, which is not installed.
         InvalidInputError: Anything else, an empty list, an unknown id, the same environment twice.
-        UnknownOptionError: No tensor environment has that name.
+        UnknownOptionError: No tensor environment or PettingZoo game has that name.
         SpaceError: Spaces that are not supported, or differ between the environments.
     """
-    names = [f"{cls.__module__}:{cls.__qualname__}" for cls in type(environments).__mro__]
-    for name in names:
-        if name in LAZY_SOURCES:
-            module, _, function = LAZY_SOURCES[name].partition(":")
-            return cast(EnvironmentSource, getattr(importlib.import_module(module), function)(environments))
+    target = _lazy_source(environments)
+    if target is not None:
+        return _imported(target)(environments)
     if all(hasattr(environments, verb) for verb in ("spec", "reset_to_schedule", "send", "recv", "set_state")):
         return OpenSource(environments)
     if callable(environments) and not isinstance(environments, gym.Env):
         return FactorySource([environments])
     raise InvalidInputError(f"Expected {ACCEPTED}; got {_described(environments)}.")
+
+
+@environment_source.register
+def _from_source(environments: EnvironmentSource) -> EnvironmentSource:
+    return environments
 
 
 @environment_source.register
@@ -208,10 +229,9 @@ def _from_env(environments: gym.Env) -> EnvironmentSource:
 
 @environment_source.register
 def _from_id(environments: str) -> EnvironmentSource:
-    if environments.startswith(_TENSOR_PREFIX):
-        from rl_framework.envs.tensor_source import NamedTensorSource
-
-        return NamedTensorSource(environments.removeprefix(_TENSOR_PREFIX))
+    for prefix, target in NAMED_SOURCES.items():
+        if environments.startswith(prefix):
+            return _imported(target)(environments.removeprefix(prefix))
     return FactorySource([_factory_of_id(environments)])
 
 
@@ -222,7 +242,14 @@ def _from_sequence(environments: Sequence[Any]) -> EnvironmentSource:
         raise InvalidInputError(f"The list of environments is empty. Expected {ACCEPTED}.")
     if all(isinstance(env, gym.Env) for env in environments):
         return InstanceSource(environments)
+    if all(_lazy_source(game) in _SINGLE_GAMES for game in environments):
+        return _imported(f"{_GAMES}:PettingZooGame")(environments)
     for index, element in enumerate(environments):
+        if _is_group(element):
+            raise InvalidInputError(
+                f"Element {index} of the list of environments is {_described(element)}, which gives rows of its own. "
+                "Pass it without the list; n_envs says how many."
+            )
         if not isinstance(element, str) and not _is_factory(element):
             raise InvalidInputError(
                 f"Element {index} of the list of environments is {_described(element)}. Expected gymnasium "
@@ -315,13 +342,16 @@ def _make_all(factories: Sequence[Factory]) -> list[Environment]:
 
 def _make(factory: Factory, index: int) -> Environment:
     try:
-        env = factory()
+        env: Any = factory()
     except gym.error.Error as error:
         raise InvalidInputError(f"Environment {index} cannot be made: {error}") from error
     except Exception as error:
         raise EnvironmentFailure(f"making it raised {type(error).__name__}: {error}", row=index) from error
     if not isinstance(env, gym.Env):
-        raise InvalidInputError(f"The factory of environment {index} returned {_described(env)}, not a gymnasium.Env.")
+        hint = " Pass what it returns without the factory." if _is_group(env) else ""
+        raise InvalidInputError(
+            f"The factory of environment {index} returned {_described(env)}, not a gymnasium.Env.{hint}"
+        )
     return env
 
 
@@ -332,6 +362,23 @@ def _factory_of_id(env_id: str) -> Factory:
         find_spec(env_id.removeprefix(_GOAL_PREFIX))
         return partial(make_goal_environment, env_id.removeprefix(_GOAL_PREFIX))
     return Remade(find_spec(env_id))  # The entry itself, because a worker process may not know the id.
+
+
+def _lazy_source(thing: Any) -> str | None:
+    """What makes a source of a thing that a foreign class defines; None if it is none of `LAZY_SOURCES`."""
+    names = (f"{cls.__module__}:{cls.__qualname__}" for cls in type(thing).__mro__)
+    return next((LAZY_SOURCES[name] for name in names if name in LAZY_SOURCES), None)
+
+
+def _imported(target: str) -> Callable[[Any], EnvironmentSource]:
+    module, _, name = target.partition(":")
+    return cast(Callable[[Any], EnvironmentSource], getattr(importlib.import_module(module), name))
+
+
+def _is_group(thing: Any) -> bool:
+    """Whether it stands for several rows by itself, so that it cannot be one of a list."""
+    is_name = isinstance(thing, str) and thing.startswith(tuple(NAMED_SOURCES))
+    return is_name or isinstance(thing, EnvironmentSource) or _lazy_source(thing) is not None
 
 
 def _is_factory(thing: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
@@ -39,6 +39,10 @@ class EnvSpec:
         render_fps: Frames per second at which the environment is meant to be watched.
         has_action_masks: Whether `action_masks` gives masks.
         seeds_episodes: Whether each episode can be given its own seed (`reset_to_schedule`).
+        row_agents: Name of the agent that each row plays for, None where rows are not agents of one game. `[B]`
+        rows_per_game: Number of consecutive rows that belong to one game of several agents and end together.
+        n_games: Number of games (copies of a PettingZoo game, players of a Unity game) that the rows belong to, which
+            is what `n_envs` counts when they are opened; None where each row is an environment of its own.
     """
 
     n_envs: int
@@ -48,6 +52,9 @@ class EnvSpec:
     render_fps: float = 30.0
     has_action_masks: bool = False
     seeds_episodes: bool = True
+    row_agents: tuple[str, ...] | None = None
+    rows_per_game: int = 1
+    n_games: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,4 +164,13 @@ class VectorEnv(Protocol):
 
     def close(self) -> None:
         """Free what this object opened; environments that the caller made stay open. Calling it twice is fine."""
+        ...
+
+
+@runtime_checkable
+class ReportsStatistics(Protocol):
+    """Environments that measure something of their own: the numbers go into the reports of a training run."""
+
+    def drain_statistics(self) -> Mapping[str, float]:
+        """What the environments reported since the last call, by ready names such as `environment/<name>`."""
         ...

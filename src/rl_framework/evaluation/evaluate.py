@@ -16,9 +16,9 @@ from rl_framework.core.policy import Policy
 from rl_framework.core.reports import EpisodeSummary
 from rl_framework.core.seeding import derive_seeds, fresh_seed, isolated_randomness, isolated_sampling
 from rl_framework.envs.source import environment_source
-from rl_framework.envs.vector_env import VectorEnv
+from rl_framework.envs.vector_env import EnvSpec, VectorEnv
 from rl_framework.evaluation.evaluation import Evaluation
-from rl_framework.rollouts.stepping import check_plan, check_spaces, deal, open_rows, start_rows, steps
+from rl_framework.rollouts.stepping import check_plan, check_spaces, deal, open_rows, start_rows, steps, whole_games
 
 
 def evaluate_policy(
@@ -36,10 +36,13 @@ def evaluate_policy(
     with `seed` too, so that evaluating neither depends on nor disturbs a training. The same seeds and the same
     `n_envs` give the same result.
 
+    In a game of several agents every row is an agent, and its episodes are those of that agent alone: the result's
+    `agents` says whose, its `by_agent` takes them apart.
+
     Args:
         policy: What acts.
         environments: Anything that can be trained on. What the caller opened stays open.
-        n_eval_episodes: Number of episodes.
+        n_eval_episodes: Number of episodes, over all agents; rounded up so that every agent of a game plays as many.
         deterministic: The policy's most probable actions instead of sampled ones.
         seed: Seed of episodes and policy; drawn from the operating system and recorded if None.
         n_envs: Environments side by side; at most one per episode. Where the given environments cannot be copied,
@@ -63,10 +66,10 @@ def evaluate_policy(
 
 def _evaluate(policy: Policy, env: VectorEnv, n_episodes: int, deterministic: bool, seed: int) -> Evaluation:
     check_spaces(policy, env, "the evaluation environment")
-    schedules = deal(derive_seeds(seed, n_episodes), env.spec.n_envs)
+    schedules = deal(derive_seeds(seed, whole_games(n_episodes, env.spec)), env.spec.n_envs)
     start = time.perf_counter()
     episodes = run_episodes(policy, env, schedules, deterministic=deterministic, seed=seed)
-    return _as_evaluation(episodes, env, deterministic, seed, time.perf_counter() - start)
+    return as_evaluation(episodes, env.spec, deterministic, seed, time.perf_counter() - start)
 
 
 def run_episodes(
@@ -106,18 +109,29 @@ def run_episodes(
     return [played[row][turn] for turn in range(max(quotas)) for row in range(len(quotas)) if turn < quotas[row]]
 
 
-def _as_evaluation(
-    episodes: Sequence[EpisodeSummary], env: VectorEnv, deterministic: bool, seed: int, duration: float
+def as_evaluation(
+    episodes: Sequence[EpisodeSummary], spec: EnvSpec, deterministic: bool, seed: int, duration: float
 ) -> Evaluation:
+    """The record of episodes that were played.
+
+    Args:
+        episodes: What was played, in the order in which it was dealt.
+        spec: Of the environments.
+        deterministic: Whether the policy took its most probable actions.
+        seed: From which episodes and policy were seeded.
+        duration: Wall time of playing in seconds.
+    """
     successes = tuple(episode.success for episode in episodes)
+    agents = tuple(episode.agent for episode in episodes)
     return Evaluation(
         returns=np.array([episode.total_reward for episode in episodes], dtype=np.float64),
         lengths=np.array([episode.length for episode in episodes], dtype=np.int64),
-        seeds=tuple(episode.seed if env.spec.seeds_episodes else None for episode in episodes),
+        seeds=tuple(episode.seed if spec.seeds_episodes else None for episode in episodes),
         successes=successes if any(success is not None for success in successes) else None,
-        n_envs=env.spec.n_envs,
+        agents=agents if any(agent is not None for agent in agents) else None,
+        n_envs=spec.n_envs,
         deterministic=deterministic,
         seed=seed,
         duration_seconds=duration,
-        environment_id=env.spec.id,
+        environment_id=spec.id,
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timezone
 from functools import cached_property
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,9 @@ class Evaluation:
         lengths: Steps of each episode. `[N]`
         seeds: Seed of the reset that opened each episode, None where it could not be given one. N entries
         successes: What each episode said in `info["is_success"]`, None if none of them said so. N entries
-        n_envs: How many environments ran side by side.
+        agents: Name of the agent that played each episode in a game of several, None where rows are not agents of a
+            game. N entries
+        n_envs: How many rows ran side by side.
         deterministic: Whether the policy took its most probable actions.
         seed: The seed from which episodes and policy were seeded.
         duration_seconds: Wall time of playing.
@@ -48,6 +51,7 @@ class Evaluation:
     duration_seconds: float
     successes: tuple[bool | None, ...] | None = None
     environment_id: str | None = None
+    agents: tuple[str | None, ...] | None = None
 
     def __post_init__(self) -> None:
         """Freeze the arrays and check that they fit each other.
@@ -102,6 +106,21 @@ class Evaluation:
         said = [success for success in self.successes or () if success is not None]
         return sum(said) / len(said) if said else None
 
+    def by_agent(self) -> dict[str, Evaluation]:
+        """The episodes of each agent of a game as a record of its own, by name; empty where rows are not agents."""
+        names = dict.fromkeys(name for name in self.agents or () if name is not None)
+        return {name: self._chosen([name == other for other in self.agents or ()]) for name in names}
+
+    def _chosen(self, mask: list[bool]) -> Evaluation:
+        return replace(
+            self,
+            returns=self.returns[mask],
+            lengths=self.lengths[mask],
+            seeds=tuple(compress(self.seeds, mask)),
+            successes=None if self.successes is None else tuple(compress(self.successes, mask)),
+            agents=None if self.agents is None else tuple(compress(self.agents, mask)),
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """A JSON value from which `from_dict` makes an equal record."""
         record = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -110,6 +129,7 @@ class Evaluation:
             "lengths": self.lengths.tolist(),
             "seeds": list(self.seeds),
             "successes": None if self.successes is None else list(self.successes),
+            "agents": None if self.agents is None else list(self.agents),
         }
 
     def to_results(self) -> dict[str, Any]:
@@ -141,6 +161,7 @@ class Evaluation:
                 raise UnknownOptionError.of("field of an evaluation", name, known)
         try:
             sequences = {name: _as_tuple(record[name]) for name in ("seeds", "successes")}
+            sequences["agents"] = _as_tuple(record.get("agents"))
             return cls(**{**record, **sequences})
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidInputError(f"Not the record of an evaluation: {error}") from error
@@ -166,7 +187,7 @@ def _check_episodes(evaluation: Evaluation) -> None:
     count = evaluation.returns.size
     if count == 0 or evaluation.returns.ndim != 1:
         raise InvalidInputError(f"Expected returns [N] of at least one episode, got {evaluation.returns.shape}.")
-    for name in ("lengths", "seeds", "successes"):
+    for name in ("lengths", "seeds", "successes", "agents"):
         values = getattr(evaluation, name)
         if values is not None and len(values) != count:
             raise InvalidInputError(f"Expected {count} {name}, one per return; got {len(values)}.")

@@ -18,7 +18,7 @@ from rl_framework.data.episode import Episode
 from rl_framework.envs.source import EnvironmentSource, environment_source
 from rl_framework.envs.vector_env import VectorEnv, VectorStep
 from rl_framework.rollouts.step_history import StepHistory
-from rl_framework.rollouts.stepping import check_plan, check_spaces, deal, open_rows, start_rows, steps
+from rl_framework.rollouts.stepping import check_plan, check_spaces, deal, open_rows, start_rows, steps, whole_games
 
 
 def play_episodes(
@@ -37,7 +37,8 @@ def play_episodes(
     each as soon as it is over and those before it were given; only those that wait and those that are being played
     are held in memory. Whoever takes them may draw random numbers in between; neither disturbs the other.
 
-    Observations and actions have the types of their spaces, rewards are float64 as the environment gave them.
+    Observations and actions have the types of their spaces, rewards are float64 as the environment gave them. In a
+    game of several agents, the rows are its agents: each gives an episode of its own.
 
     Args:
         policy: What acts.
@@ -106,7 +107,7 @@ def _play(
         env = open_rows(source, n_episodes, n_envs)
     with closing(env):
         check_spaces(policy, env, "the environments")
-        schedules = deal(derive_seeds(seed, n_episodes), env.spec.n_envs)
+        schedules = deal(derive_seeds(seed, whole_games(n_episodes, env.spec)), env.spec.n_envs)
         ended = record_episodes(policy, env, schedules, deterministic=deterministic, seed=seed)
         episodes = _in_turn(ended, env.spec.n_envs)
         for _ in range(n_episodes):

@@ -11,7 +11,7 @@ from rl_framework.core.policy import Policy, RewardConditioned
 from rl_framework.core.spaces import check_equal
 from rl_framework.core.trees import Tree
 from rl_framework.envs.source import EnvironmentSource
-from rl_framework.envs.vector_env import VectorEnv, VectorStep
+from rl_framework.envs.vector_env import EnvSpec, VectorEnv, VectorStep
 from rl_framework.errors import InvalidInputError
 from rl_framework.rollouts.actions import ActionCheck
 
@@ -52,11 +52,13 @@ def open_rows(source: EnvironmentSource, n_episodes: int, n_envs: int | None) ->
     Args:
         source: The environments.
         n_episodes: How many episodes will be played; there are not more rows than that.
-        n_envs: Rows side by side; None for as many as were given, or `DEFAULT_N_ENVS` of what can be copied.
+        n_envs: Rows side by side (of games with several rows, games); None for as many as were given, or
+            `DEFAULT_N_ENVS` of what can be copied at little cost.
     """
     if not source.copyable:
         return source.open(n_envs)
-    return source.open(min(n_envs or DEFAULT_N_ENVS, n_episodes), "serial")
+    unasked = source.count if source.is_costly else DEFAULT_N_ENVS
+    return source.open(min(n_envs or unasked, n_episodes), "serial")
 
 
 def check_spaces(policy: Policy, env: VectorEnv, who: str) -> None:
@@ -72,6 +74,11 @@ def check_spaces(policy: Policy, env: VectorEnv, who: str) -> None:
 def deal(seeds: Sequence[int], n_envs: int) -> list[list[int]]:
     """One schedule of seeds per environment: episode k is played by environment `k % n_envs`."""
     return [list(seeds[row::n_envs]) for row in range(n_envs)]
+
+
+def whole_games(n_episodes: int, spec: EnvSpec) -> int:
+    """The least number of episodes, not below `n_episodes`, of which every agent of a game plays as many."""
+    return -(-n_episodes // spec.rows_per_game) * spec.rows_per_game
 
 
 def start_rows(env: VectorEnv, schedules: Sequence[Sequence[int]], seed: int | None) -> Tree:

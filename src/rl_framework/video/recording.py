@@ -22,7 +22,10 @@ from rl_framework.errors import InvalidInputError, VideoError
 from rl_framework.video.encoding import VideoWriter, check_video_path, ffmpeg_program
 
 PICTURES = "rgb_array"
-ADVICE = 'Make the environment with pictures: gym.make(..., render_mode="rgb_array").'
+ADVICE = (
+    'Make the environment with pictures: gym.make(..., render_mode="rgb_array"), or the same option of a PettingZoo '
+    "game. A Unity game shows itself in its own window alone."
+)
 
 
 def record_video(
@@ -92,7 +95,7 @@ def _open_with_pictures(environments: Any) -> VectorEnv:
     with closing(env):
         spec = env.get_attribute("spec", [0])[0]
     if spec is None:
-        raise VideoError(f"The environment gives no pictures and has no spec to make it anew from. {ADVICE}")
+        raise VideoError(f"The environment gives no pictures and cannot be made anew with them. {ADVICE}")
     return _open_anew(spec)
 
 

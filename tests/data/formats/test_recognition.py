@@ -11,10 +11,11 @@ from rl_framework.data.formats.registry import FORMATS, format_named
 from tests.data.formats.episodes import same, walk
 
 FILES = {"imitation_npz": "set.npz", "d4rl": "set.hdf5"}
+WRITTEN = [name for name in FORMATS if name != "unity"]  # Unity's own recorder alone writes that one.
 
 
 @pytest.mark.filterwarnings("ignore::rl_framework.errors.LossyConversionWarning")
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", WRITTEN)
 def test_a_data_set_is_found_by_content_and_by_scheme(tmp_path: Path, name: str) -> None:
     episodes = walk()
     path = episodes.save(tmp_path / FILES.get(name, "set"), name)
@@ -24,7 +25,7 @@ def test_a_data_set_is_found_by_content_and_by_scheme(tmp_path: Path, name: str)
 
 
 @pytest.mark.filterwarnings("ignore::rl_framework.errors.LossyConversionWarning")
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", WRITTEN)
 def test_saving_again_replaces_the_data_set(tmp_path: Path, name: str) -> None:
     path = tmp_path / FILES.get(name, "set")
     walk(4).save(path, name)

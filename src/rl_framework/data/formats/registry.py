@@ -19,6 +19,7 @@ FORMATS = {
     "minari_arrow": "rl_framework.data.formats.minari_format:ARROW",
     "lerobot": "rl_framework.data.formats.lerobot:FORMAT",
     "d4rl": "rl_framework.data.formats.d4rl:FORMAT",
+    "unity": "rl_framework.data.formats.unity_demonstrations:FORMAT",
 }
 """Name, which is also the scheme, and `module:attribute`; in the order in which they are asked what a path holds."""
 
