@@ -1,7 +1,9 @@
 """A game of several agents must be learned by one policy that they share, over several seeds.
 
 The measure is the improvement over chance, `(trained - random) / |random|`: the share of chance's shortfall that is
-gone, as all returns of the game are below 0. What was chosen here was chosen by trials with seeds from 100 on.
+gone, as all returns of the game are below 0. What was chosen here was chosen by trials with seeds from 100 on: a
+handful at first, then 32 runs of 28 settings with the seeds 104 to 107, all but one of them on a copy of the game
+that is computed for many games at once. The settings below were run there with each of these four seeds.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ PARAMETERS: dict[str, Any] = {
     "horizon": 25,
     "epochs": 10,
     "learning_rate": LinearSchedule(2e-3, 0.0),
-    "entropy_coefficient": LinearSchedule(0.01, 0.0),
-    "gamma": 0.95,
+    "gamma": 0.93,
+    "gae_lambda": 0.85,
     "normalize_rewards": "running",
     "network": {"hidden_sizes": (128, 128), "normalize_observations": True},
     "device": "cpu",
@@ -36,6 +38,7 @@ PARAMETERS: dict[str, Any] = {
 
 
 @pytest.mark.learning
+@pytest.mark.timeout(1500)
 def test_agents_that_share_a_policy_learn_to_spread() -> None:
     by_chance = return_of_chance()
     rows = [trained(seed) for seed in SEEDS]
