@@ -61,11 +61,16 @@ MAZE: Mapping[str, Any] = {
     "rule": {
         **DDPG,
         "network": {"hidden_sizes": (128, 128), "activation": "gelu", "layer_norm": True},
-        "target_every": 40,
-        "action_l2": 0.1,
+        "target_every": 20,
+        "action_l2": 0.01,
         "gradient_value_clip": 5.0,
     },
-    "replay": {"batch_size": 256, "relabel": "rfaab_1_4_3_1_1", "relabel_warm_up": 5_000},
+    "replay": {
+        "batch_size": 512,
+        "relabel": "rfaab_1_4_3_1_1",
+        "relabel_warm_up": 5_000,
+        "selection": {"kind": "trajectory", "temperature": 0.3},
+    },
     "exploration": {"kind": "gaussian", "std": 0.1, "epsilon": 0.1},
     "gamma": 0.98,
     "optimize_every": 2,
@@ -99,9 +104,9 @@ TASKS = {
         },
     ),
     "maze-mega": Task(
-        environment="tensor:PointMaze2D", n_envs=4, budget=250_000, every=25_000, parameters={**MAZE, "goals": "mega"}
+        environment="tensor:PointMaze2D", n_envs=8, budget=250_000, every=25_000, parameters={**MAZE, "goals": "mega"}
     ),
-    "maze-hindsight": Task(environment="tensor:PointMaze2D", n_envs=4, budget=250_000, every=25_000, parameters=MAZE),
+    "maze-hindsight": Task(environment="tensor:PointMaze2D", n_envs=8, budget=250_000, every=25_000, parameters=MAZE),
 }
 
 
