@@ -183,8 +183,7 @@ class UnityPlayer:
         self._session = None
         self._wire.close()
         if self._process is not None:
-            self.log_tail = self._process.log.tail()
-            self._process.end(grace)
+            self.log_tail = self._process.end(grace)
             self._process = None
 
 

@@ -61,17 +61,21 @@ class PlayerProcess:
         if code is not None:
             raise self.log.failure(UnityPlayerDied, f"The Unity player {self._program} {_ending(code)}.")
 
-    def end(self, grace: float) -> None:
+    def end(self, grace: float) -> tuple[str, ...]:
         """Wait for it to end by itself, then kill whatever of it is left, and tidy up; a fork leaves it alone.
 
         Args:
             grace: Seconds to wait.
+
+        Returns:
+            The last lines of its log.
         """
-        if os.getpid() != self._owner:
-            return
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(grace)
+        if os.getpid() == self._owner:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(grace)
+        tail = self.log.tail()
         self._finish()
+        return tail
 
 
 def _start(command: list[str], output: Path) -> subprocess.Popen[bytes]:
