@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from nbclient import NotebookClient
 
-from tests.exploration.test_exploration import BUDGET, EXPLORATION, cells_of_script, read_notebook, run_script
+from tests.exploration.test_exploration import (
+    EXPLORATION,
+    cells_of_script,
+    printed_by_notebook,
+    read_notebook,
+    run_script,
+)
 
 # How often each tells that what was loaded does the same, and a file that it leaves.
 STORIES = {
@@ -35,9 +40,4 @@ def test_the_script_tells_its_story(story: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("story", STORIES)
 def test_the_notebook_runs(story: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in BUDGET.items():
-        monkeypatch.setenv(name, value)
-    notebook = read_notebook(story)
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    printed = "".join(output.text for cell in notebook.cells for output in cell.get("outputs", ()) if "text" in output)
-    assert printed.count("Identical returns: True") == STORIES[story][0]
+    assert printed_by_notebook(story, tmp_path, monkeypatch).count("Identical returns: True") == STORIES[story][0]

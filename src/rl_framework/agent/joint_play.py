@@ -19,7 +19,7 @@ from rl_framework.core.reports import EpisodeSummary, TrainingSummary
 from rl_framework.core.seeding import SeparateRandomness
 from rl_framework.core.trees import Tree
 from rl_framework.envs.vector_env import VectorEnv
-from rl_framework.errors import EnvironmentFailure, InvalidInputError, MissingExtraError, RLFrameworkError
+from rl_framework.errors import EnvironmentFailure, InvalidInputError, RLFrameworkError
 from rl_framework.evaluation.evaluate import run_episodes
 from rl_framework.rollouts.stepping import check_spaces, steps
 
@@ -86,10 +86,12 @@ def table_of(
         SpaceError: An owner's agents have different spaces.
         MissingExtraError: PettingZoo is not installed.
     """
-    bare_games, shared_games = _pettingzoo()
-    with closing(bare_games(game, n_games)) as bare:
+    from rl_framework.envs.pettingzoo.bare_games import BareGames
+    from rl_framework.envs.pettingzoo.shared_game import SharedGames
+
+    with closing(BareGames(game, n_games)) as bare:
         owners = assign(agents, bare.agents)
-        shared = shared_games(bare.games, {owner.pattern: owner.names for owner in owners})
+        shared = SharedGames(bare.games, {owner.pattern: owner.names for owner in owners})
         table = TurnTable(len(owners))
         views = [SharedView(shared, owner.pattern, table, player, seed=seed) for player, owner in enumerate(owners)]
         yield list(zip(owners, views, strict=True)), table
@@ -245,14 +247,3 @@ def _seeded(policy: Policy, seed: int) -> Policy:
     if isinstance(policy, RewardConditioned):
         return _SeededConditionedPolicy(policy, seed, policy)
     return _SeededPolicy(policy, seed)
-
-
-def _pettingzoo() -> tuple[Any, Any]:
-    try:
-        from rl_framework.envs.pettingzoo.bare_games import BareGames
-        from rl_framework.envs.pettingzoo.shared_game import SharedGames
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "pettingzoo":
-            raise
-        raise MissingExtraError("A game of several agents", "pettingzoo") from error
-    return BareGames, SharedGames

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from rl_framework.agent.turn_taking import TurnTable
-from rl_framework.core.policy import BoolArray
 from rl_framework.core.trees import Tree
+from rl_framework.envs.borrowed import ForwardingVectorEnv
 from rl_framework.envs.vector_env import EnvironmentState, EnvSpec, StateLevel, VectorStep
 
 if TYPE_CHECKING:
     from rl_framework.envs.pettingzoo.shared_game import SharedGames
 
 
-class SharedView:
+class SharedView(ForwardingVectorEnv):
     """The rows of one group of a shared game; its owner waits at a table where the others' actions are needed.
 
     Where the game is cannot be captured for one of several owners, so a resumed run starts new episodes.
@@ -34,7 +31,7 @@ class SharedView:
     def __init__(
         self, games: SharedGames, group: str, table: TurnTable, player: int, *, seed: int | None = None
     ) -> None:
-        self._rows = games.views[group]
+        super().__init__(games.views[group])
         self._games = games
         self._group = group
         self._table = table
@@ -45,12 +42,7 @@ class SharedView:
     @property
     def spec(self) -> EnvSpec:
         """See `VectorEnv`."""
-        return replace(self._rows.spec, n_games=None)
-
-    @property
-    def action_masks(self) -> BoolArray | None:
-        """See `VectorEnv`."""
-        return self._rows.action_masks
+        return replace(self.lender.spec, n_games=None)
 
     @property
     def agents_per_game(self) -> int:
@@ -61,13 +53,13 @@ class SharedView:
         """See `VectorEnv`; all owners do it together, with the seed of the first."""
         seed, self._seed = (seed if self._seed is None else self._seed), None
         self._table.meet(self._player, "reset", _nothing)
-        self.observations = self._rows.reset(seed)
+        self.observations = self.lender.reset(seed)
         return self.observations
 
     def reset_to_schedule(self, seeds: Sequence[Sequence[int]]) -> Tree:
         """See `VectorEnv`; all owners do it together, with the same seeds."""
         self._table.meet(self._player, "reset", _nothing)
-        self.observations = self._rows.reset_to_schedule(seeds)
+        self.observations = self.lender.reset_to_schedule(seeds)
         return self.observations
 
     def send(self, actions: Tree) -> None:
@@ -77,25 +69,9 @@ class SharedView:
     def recv(self) -> VectorStep:
         """See `VectorEnv`; the games are stepped once all owners have come so far."""
         self._table.meet(self._player, "step", self._games.advance)
-        step = self._rows.recv()
+        step = self.lender.recv()
         self.observations = step.observations
         return step
-
-    def call(self, name: str, *arguments: Any, rows: Sequence[int] | None = None, **options: Any) -> list[Any]:
-        """See `VectorEnv`."""
-        return self._rows.call(name, *arguments, rows=rows, **options)
-
-    def get_attribute(self, name: str, rows: Sequence[int] | None = None) -> list[Any]:
-        """See `VectorEnv`."""
-        return self._rows.get_attribute(name, rows)
-
-    def set_attribute(self, name: str, value: Any, rows: Sequence[int] | None = None) -> None:
-        """See `VectorEnv`."""
-        self._rows.set_attribute(name, value, rows)
-
-    def render(self, row: int = 0) -> npt.NDArray[np.uint8] | None:
-        """See `VectorEnv`."""
-        return self._rows.render(row)
 
     def get_state(self) -> EnvironmentState:
         """See `VectorEnv`."""
@@ -104,9 +80,6 @@ class SharedView:
     def set_state(self, state: EnvironmentState) -> Tree:  # noqa: ARG002  # There is nothing to put back.
         """See `VectorEnv`; new episodes."""
         return self.reset()
-
-    def close(self) -> None:
-        """Leave the games open: they are everybody's."""
 
 
 def _nothing() -> None:

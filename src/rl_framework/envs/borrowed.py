@@ -1,4 +1,4 @@
-"""A vector environment on loan: everything but closing it."""
+"""Vector environments over another one that belongs to somebody else: everything but closing it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from rl_framework.core.trees import Tree
 from rl_framework.envs.vector_env import EnvironmentState, EnvSpec, ReportsStatistics, VectorEnv, VectorStep
 
 
-class BorrowedVectorEnv:
-    """Passes every verb on, except `close`: the environments belong to whoever opened them."""
+class ForwardingVectorEnv:
+    """Passes every verb on, except `close`: the environments belong to whoever opened them. Subclasses change some.
+
+    Attributes:
+        lender: The other one.
+    """
 
     def __init__(self, lender: VectorEnv) -> None:
         self.lender = lender
@@ -75,3 +79,7 @@ class BorrowedVectorEnv:
 
     def close(self) -> None:
         """Leave the environments open."""
+
+
+class BorrowedVectorEnv(ForwardingVectorEnv):
+    """Another one as it is; who looks for what is behind a vector environment may look through this one."""

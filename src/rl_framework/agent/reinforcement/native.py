@@ -9,30 +9,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
-from rl_framework.agent.base_agent import trained_part
+from rl_framework.agent.algorithm_agent import AlgorithmAgent
 from rl_framework.agent.continuation import Resumption
-from rl_framework.agent.environment_spec import read_spec
 from rl_framework.agent.reinforcement_learning_agent import RLAgent
-from rl_framework.algorithms.base import Algorithm, make_config, train
+from rl_framework.algorithms.base import Algorithm, make_config
 from rl_framework.algorithms.detached_env import DetachedEnv
-from rl_framework.callbacks.run import TrainingRun
 from rl_framework.checkpoints.manifest import Manifest
-from rl_framework.checkpoints.state_tree import read_state, write_state
-from rl_framework.core.policy import Policy
-from rl_framework.core.references import reference_to, resolve, with_references, without_references
+from rl_framework.core.references import resolve, without_references
 from rl_framework.core.seeding import restore_random_state
-from rl_framework.core.spaces import space_to_json
-from rl_framework.core.trees import Tree
 from rl_framework.envs.vector_env import EnvSpec, StateLevel, VectorEnv
 from rl_framework.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from rl_framework.export.onnx import OnnxNetwork
 
-TRAINING_STATE = "training_state"
 
-
-class NativeAgent(RLAgent):
+class NativeAgent(AlgorithmAgent[Algorithm], RLAgent):
     """An agent whose engine follows the `Algorithm` protocol: this library's algorithms and users' own.
 
     Args:
@@ -52,12 +44,6 @@ class NativeAgent(RLAgent):
         _check_algorithm(algorithm_class)
         self.algorithm_class = algorithm_class
         self.config = make_config(algorithm_class.Config, algorithm_parameters or {})
-        self._algorithm: Algorithm | None = None
-        self._spec: EnvSpec | None = None
-        self._observations: Tree = None
-        self._resumes = False
-        self._timesteps = 0
-        self._run: TrainingRun | None = None
 
     @classmethod
     def from_algorithm(cls, algorithm: Algorithm, spec: EnvSpec, *, timesteps: int = 0) -> NativeAgent:
@@ -85,34 +71,13 @@ class NativeAgent(RLAgent):
         return agent
 
     @property
-    def algorithm(self) -> Algorithm:
-        """The algorithm itself, for what only it can do.
-
-        Raises:
-            NotTrainedError: The agent was never trained.
-        """
-        return trained_part(self._algorithm, "policy")
-
-    @property
-    def policy(self) -> Policy:
-        """What acts."""
-        return self.algorithm.policy
-
-    @property
-    def is_trained(self) -> bool:
-        """Whether there is a policy."""
-        return self._algorithm is not None
-
-    @property
-    def timesteps(self) -> int:
-        """Environment steps that the agent has learned from in its life."""
-        return self._timesteps if self._run is None else self._run.timesteps
-
-    @property
     @override
     def _agent_level(self) -> StateLevel:
         """What the algorithm says, exact if it says nothing."""
         return getattr(self._algorithm, "resume_level", StateLevel.EXACT)
+
+    def _algorithm_class(self) -> type[Algorithm]:
+        return self.algorithm_class
 
     def _attach(self, env: VectorEnv) -> None:
         self._move_to(env)
@@ -125,20 +90,12 @@ class NativeAgent(RLAgent):
             self._observations = resumption.observations
             restore_random_state(resumption.random)
 
-    def _learn(self, run: TrainingRun) -> None:
-        self._run = run
-        try:
-            train(self.algorithm, run, self._observations, resumes=self._resumes)
-        finally:
-            self._timesteps, self._run = run.timesteps, None
-
     def _detach(self) -> None:
         self._observations = None
         if self._spec is not None:
             self._move_to(DetachedEnv(self._spec))
 
     def _move_to(self, env: VectorEnv) -> None:
-        """Build the algorithm over an environment; what it has learned goes along."""
         move = getattr(self._algorithm, "move_to", None)
         if move is not None:
             move(env)
@@ -150,36 +107,11 @@ class NativeAgent(RLAgent):
             algorithm.load_state_dict(learned)
         self._algorithm, self._spec = algorithm, env.spec
 
-    def _manifest(self) -> Manifest:
-        spec = self._known_spec()
-        return Manifest(
-            kind=self.kind,
-            algorithm=reference_to(self.algorithm_class),
-            parameters=with_references(dataclasses.asdict(self.config)),
-            options={"n_envs": spec.n_envs, "has_action_masks": spec.has_action_masks},
-            observation_space=space_to_json(spec.observation_space),
-            action_space=space_to_json(spec.action_space),
-            timesteps=self.timesteps,
-            notes={"environment_id": self.environment_id},
-        )
-
-    def _write(self, folder: Path) -> None:
-        state_folder = folder / TRAINING_STATE
-        state_folder.mkdir()
-        write_state(state_folder, "algorithm", self.algorithm.state_dict())
-        self._write_continuation(state_folder)
-
     @classmethod
     def _read(cls, folder: Path, manifest: Manifest, trust: Sequence[str], **changes: Any) -> NativeAgent:
         saved = without_references(manifest.parameters, trust=trust)
         parameters = {**saved, **changes.get("algorithm_parameters", {})}
-        agent = cls(resolve(manifest.algorithm, trust=trust), parameters)
-        agent._move_to(DetachedEnv(read_spec(manifest)))
-        agent.algorithm.load_state_dict(read_state(folder / TRAINING_STATE, "algorithm"))
-        agent._timesteps = manifest.timesteps
-        agent.environment_id = manifest.notes.get("environment_id")
-        agent._read_continuation(folder / TRAINING_STATE)
-        return agent
+        return cls(resolve(manifest.algorithm, trust=trust), parameters)._restored(folder, manifest)
 
     @override
     def _onnx_network(self) -> OnnxNetwork:
@@ -195,9 +127,6 @@ class NativeAgent(RLAgent):
         if not isinstance(policy, NetworkPolicy):
             return super()._onnx_network()
         return exported_network(policy, n_masked=mask_width(spec.action_space) if spec.has_action_masks else None)
-
-    def _known_spec(self) -> EnvSpec:
-        return trained_part(self._spec, "spaces")
 
 
 def _check_algorithm(algorithm_class: Any) -> None:

@@ -44,8 +44,8 @@ class UnityVectorEnv(VectorEnv):
     Unity is seeded once, when a player connects, and opens its episodes by itself: they cannot be seeded one by one,
     nor can a game be put back to where it was. A step lasts until every agent has its next decision: those that ask
     more often than the slowest, or while another is between two episodes, get their last action once more, and their
-    rewards are summed. `reset` leaves rows alone that are at the beginning
-    of an episode already, and restarts the scenes of players that are in the middle of one.
+    rewards are summed. `reset` leaves rows alone that are at the beginning of an episode already, and restarts the
+    scenes of players that are in the middle of one.
 
     Args:
         settings: The games, and how their agents become rows.
