@@ -17,36 +17,36 @@ FLOAT = torch.float32
 
 def test_what_is_given_back_is_lent_again() -> None:
     scratch = Scratch()
-    first = scratch.borrow(3, 4, FLOAT)
+    first = scratch.borrow(3, 4, dtype=FLOAT)
     scratch.give_back([first])
-    assert scratch.borrow(3, 4, FLOAT) is first
-    assert scratch.borrow(3, 4, FLOAT) is not first
+    assert scratch.borrow(3, 4, dtype=FLOAT) is first
+    assert scratch.borrow(3, 4, dtype=FLOAT) is not first
 
 
 def test_only_what_has_the_shape_and_the_type_is_lent() -> None:
     scratch = Scratch()
     scratch.give_back([torch.empty(3, 4)])
-    assert scratch.borrow(4, 3, FLOAT).shape == (4, 3)
-    assert scratch.borrow(3, 4, torch.float64).dtype == torch.float64
+    assert scratch.borrow(4, 3, dtype=FLOAT).shape == (4, 3)
+    assert scratch.borrow(3, 4, dtype=torch.float64).dtype == torch.float64
 
 
 def test_it_does_not_keep_without_end() -> None:
     scratch = Scratch()
     large = [torch.empty(MOST_NUMBERS // 2 + rows, 1) for rows in range(3)]
     scratch.give_back(large)
-    assert scratch.borrow(len(large[-1]), 1, FLOAT) is large[-1]
-    assert scratch.borrow(len(large[0]), 1, FLOAT) is not large[0]
+    assert scratch.borrow(len(large[-1]), 1, dtype=FLOAT) is large[-1]
+    assert scratch.borrow(len(large[0]), 1, dtype=FLOAT) is not large[0]
     too_large = torch.empty(MOST_NUMBERS + 1, 1)
     scratch.give_back([too_large])
-    assert scratch.borrow(len(too_large), 1, FLOAT) is not too_large
+    assert scratch.borrow(len(too_large), 1, dtype=FLOAT) is not too_large
 
 
 def test_each_thread_has_its_own() -> None:
     scratch = Scratch()
-    mine = scratch.borrow(3, 4, FLOAT)
+    mine = scratch.borrow(3, 4, dtype=FLOAT)
     scratch.give_back([mine])
     with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(scratch.borrow, 3, 4, FLOAT).result() is not mine
+        assert pool.submit(scratch.borrow, 3, 4, dtype=FLOAT).result() is not mine
 
 
 def test_two_passes_at_a_time_do_not_write_into_each_other() -> None:

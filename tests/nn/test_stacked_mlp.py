@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rl_framework.algorithms.host_access import HostAccessRefused
 from rl_framework.errors import InvalidInputError, UnknownOptionError
+from rl_framework.nn import stacked_kernels
 from rl_framework.nn.flat_parameters import flatten_parameters
 from rl_framework.nn.network_shape import NetworkShape
 from rl_framework.nn.policy_network import ACTIVATIONS
@@ -19,6 +20,12 @@ from rl_framework.nn.stacked_kernels import backward, recorded_passes
 from rl_framework.nn.stacked_mlp import StackedMLP
 
 MEMBERS, ROWS, INPUTS, ACTIONS = 3, 7, 4, 2
+
+
+@pytest.fixture(autouse=True, params=[stacked_kernels.FEWEST_BORROWED, 1], ids=["new", "borrowed"])
+def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes from layer to layer lies in memory that is new, and in memory that was in use before."""
+    monkeypatch.setattr(stacked_kernels, "FEWEST_BORROWED", request.param)
 
 
 def one_by_one(stack: StackedMLP, inputs: Tensor, activation: str) -> Tensor:
@@ -169,6 +176,24 @@ def test_a_recorded_pass_waits_for_the_loss_that_it_is_part_of() -> None:
     twin(rows).sum().backward()
     for one, same in zip(first.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(one.grad, same.grad, atol=1e-5, rtol=1e-4)
+
+
+def test_passes_do_not_write_into_each_other() -> None:
+    stack, rows = make(), seeded(ROWS, INPUTS + ACTIONS)
+    twin = copy.deepcopy(stack)
+    flatten_parameters(stack)
+    with torch.no_grad():
+        said, expected = stack(rows), twin(rows)
+        stack(rows + 1.0)
+    torch.testing.assert_close(said, expected)
+    with recorded_passes():
+        first, second = stack(rows), stack(rows + 1.0)
+        with torch.no_grad():
+            stack(rows - 1.0)
+        backward(first.square().sum() + second.square().sum())
+    (twin(rows).square().sum() + twin(rows + 1.0).square().sum()).backward()
+    for one, same in zip(stack.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, same.grad, atol=1e-4, rtol=1e-4)
 
 
 def test_what_is_recorded_in_one_thread_is_not_seen_in_another() -> None:

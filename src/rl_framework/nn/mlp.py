@@ -183,7 +183,9 @@ def _outputs(features: Tensor, activation: Activation, n_activated: int, paramet
 
 
 def _borrowed_linear(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return torch.addmm(bias, inputs, weight.t(), out=SCRATCH.borrow(inputs.shape[0], weight.shape[0], weight.dtype))
+    return torch.addmm(
+        bias, inputs, weight.t(), out=SCRATCH.borrow(inputs.shape[0], weight.shape[0], dtype=weight.dtype)
+    )
 
 
 class _FusedMLP(torch.autograd.Function):
@@ -268,7 +270,7 @@ def _through(gradient: Tensor, weight: Tensor, *, is_borrowed: bool) -> Tensor:
     n_rows = gradient.shape[0]
     if n_rows < FEWEST_BORROWED:
         return gradient @ weight
-    found = torch.mm(gradient, weight, out=SCRATCH.borrow(n_rows, weight.shape[1], gradient.dtype))
+    found = torch.mm(gradient, weight, out=SCRATCH.borrow(n_rows, weight.shape[1], dtype=gradient.dtype))
     if is_borrowed:
         SCRATCH.give_back((gradient,))
     return found

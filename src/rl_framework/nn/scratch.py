@@ -17,32 +17,34 @@ MOST_NUMBERS = 2**22
 
 
 class Scratch(threading.local):
-    """Matrices on the CPU that are borrowed and given back; each thread has its own.
+    """Tensors on the CPU that are borrowed and given back; each thread has its own.
 
     What is borrowed and never given back is freed like any tensor.
     """
 
     def __init__(self) -> None:
-        self._free: dict[tuple[int, int, torch.dtype], list[Tensor]] = {}
+        self._free: dict[tuple[torch.Size, torch.dtype], list[Tensor]] = {}
         self._n_numbers = 0
 
-    def borrow(self, n_rows: int, n_columns: int, dtype: torch.dtype) -> Tensor:
-        """A matrix with anything in it. `[n_rows, n_columns]`"""
-        free = self._free.get((n_rows, n_columns, dtype))
+    def borrow(self, *shape: int, dtype: torch.dtype) -> Tensor:
+        """A tensor with anything in it. `[*shape]`"""
+        free = self._free.get((torch.Size(shape), dtype))
         if not free:
-            return torch.empty(n_rows, n_columns, dtype=dtype)
-        self._n_numbers -= n_rows * n_columns
-        return free.pop()
+            return torch.empty(shape, dtype=dtype)
+        found = free.pop()
+        self._n_numbers -= found.numel()
+        return found
 
-    def give_back(self, matrices: Iterable[Tensor]) -> None:
+    def give_back(self, tensors: Iterable[Tensor]) -> None:
         """Take back what was borrowed, which nobody reads any more."""
-        for matrix in matrices:
-            if matrix.numel() > MOST_NUMBERS:
+        for tensor in tensors:
+            n_numbers = tensor.numel()
+            if n_numbers > MOST_NUMBERS:
                 continue
-            if self._n_numbers + matrix.numel() > MOST_NUMBERS:
+            if self._n_numbers + n_numbers > MOST_NUMBERS:
                 self._free, self._n_numbers = {}, 0
-            self._free.setdefault((*matrix.shape, matrix.dtype), []).append(matrix)
-            self._n_numbers += matrix.numel()
+            self._free.setdefault((tensor.shape, tensor.dtype), []).append(tensor)
+            self._n_numbers += n_numbers
 
 
 SCRATCH = Scratch()

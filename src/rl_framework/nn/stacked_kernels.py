@@ -18,9 +18,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from rl_framework.nn.mlp import Activation
+from rl_framework.nn.scratch import SCRATCH
 
 FEW_OUTPUTS = 16
 """With fewer, products are fastest in the order in which rows come last."""
+FEWEST_BORROWED = 2**15
+"""From so many numbers on, memory that is new costs more than to look for some that is not."""
 
 
 @dataclass(slots=True)
@@ -50,9 +53,11 @@ class _Recording:
             of_weight, of_bias = self.gradients[index], self.gradients[len(self.weights) + index]
             of_bias.add_(gradient.sum(1, keepdim=True))
             if gradient.shape[2] < FEW_OUTPUTS:
-                of_weight.mT.baddbmm_(gradient.mT, rows)
+                of_weight.mT.add_(torch.bmm(gradient.mT, rows))
             else:
                 of_weight.baddbmm_(rows.mT, gradient)
+        if len(self.weights) > 1:
+            _give_back(gradient, *self.inputs[1:])
 
 
 class _Scope(threading.local):
@@ -139,12 +144,13 @@ def run_stack(
             )
             return _shaped(found, output_shape)
         with torch.no_grad():
-            results = _forward(_rows(inputs, actions, len(weights[0])), activation, weights, biases)
+            rows = _rows(inputs, actions, len(weights[0]))
+            results = _forward(rows, activation, weights, biases, borrows=True)
             outputs = _shaped(results.pop(), output_shape)
         outputs.requires_grad_()
         _SCOPE.recordings.append(_Recording(activation, results, outputs, weights, gradients))
         return outputs
-    return _shaped(_forward(_rows(inputs, actions, len(weights[0])), activation, weights, biases)[-1], output_shape)
+    return _shaped(_outputs(_rows(inputs, actions, len(weights[0])), activation, weights, biases), output_shape)
 
 
 def _shaped(outputs: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -166,27 +172,69 @@ def _rows(inputs: Tensor, actions: Tensor | None, n_members: int) -> Tensor:
     return rows if rows.dim() == 3 else rows.expand(n_members, -1, -1)
 
 
-def _forward(rows: Tensor, activation: Activation, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> list[Tensor]:
-    """What goes into each layer, and the outputs of the last."""
+def _forward(
+    rows: Tensor,
+    activation: Activation,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    *,
+    borrows: bool = False,
+) -> list[Tensor]:
+    """What goes into each layer, and the outputs of the last.
+
+    Args:
+        rows: What goes into the first.
+        activation: What follows all layers but the last.
+        weights: Of each layer.
+        biases: Of each layer.
+        borrows: Whether what goes from layer to layer lies in memory that has to be given back.
+    """
     results = [rows]
     last = len(weights) - 1
     for index, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-        if weight.shape[2] < FEW_OUTPUTS:
-            output = torch.baddbmm(bias.mT, weight.mT, results[-1].mT).mT
+        rows = results[-1]
+        out = _place(rows, weight.shape[2]) if borrows and index < last else None
+        if out is None and weight.shape[2] < FEW_OUTPUTS:
+            output = torch.baddbmm(bias.mT, weight.mT, rows.mT).mT
         else:
-            output = torch.baddbmm(bias, results[-1], weight)
+            output = torch.baddbmm(bias, rows, weight, out=out)
         results.append(activation.apply(output) if index < last else output)
     return results
+
+
+def _outputs(rows: Tensor, activation: Activation, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
+    """The outputs of the last layer, for whoever needs nothing of the others."""
+    results = _forward(rows, activation, weights, biases, borrows=True)
+    _give_back(*results[1:-1])
+    return results[-1]
+
+
+def _place(rows: Tensor, width: int) -> Tensor | None:
+    """Memory for as many rows of a width, to be given back; None where new memory is as good. `[E, N, width]`"""
+    if not rows.is_cpu or rows.shape[0] * rows.shape[1] * width < FEWEST_BORROWED:
+        return None
+    return SCRATCH.borrow(rows.shape[0], rows.shape[1], width, dtype=rows.dtype)
+
+
+def _give_back(*tensors: Tensor) -> None:
+    """Give back those that lie in such memory, which nobody reads any more."""
+    SCRATCH.give_back(tensor for tensor in tensors if tensor.is_cpu and tensor.numel() >= FEWEST_BORROWED)
 
 
 def _backward(
     gradient: Tensor, inputs: Sequence[Tensor], weights: Sequence[Tensor], activation: Activation
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """From the last layer to the first: what went in, and the gradient by what came out. `[E, N, ...]` both"""
+    """From the last layer to the first: what went in, and the gradient by what came out. `[E, N, ...]` both
+
+    Of several layers, the last gradient that comes has to be given back.
+    """
+    last = len(weights) - 1
     for index in reversed(range(len(weights))):
         yield inputs[index], gradient
         if index:
-            gradient = activation.backward(_by_inputs(gradient, weights[index]), inputs[index])
+            behind, gradient = gradient, activation.backward(_by_inputs(gradient, weights[index]), inputs[index])
+            if index < last:
+                _give_back(behind)
 
 
 class _Stack(torch.autograd.Function):
@@ -218,7 +266,10 @@ class _Stack(torch.autograd.Function):
             index -= 1
             found[index] = _outer(rows, gradient) if wants[index] else None
             found[n + index] = gradient.sum(1, keepdim=True) if wants[n + index] else None
-        return *_by_columns(ctx, gradient, weights[0]), None, *found
+        by_columns = _by_columns(ctx, gradient, weights[0])
+        if n > 1:
+            _give_back(gradient)
+        return *by_columns, None, *found
 
 
 def _by_columns(ctx: Any, gradient: Tensor, weight: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -235,10 +286,11 @@ def _by_columns(ctx: Any, gradient: Tensor, weight: Tensor) -> tuple[Tensor | No
 
 
 def _by_inputs(gradient: Tensor, weight: Tensor) -> Tensor:
-    """`[E, N, n_outputs]`, `[E, F, n_outputs]`, to `[E, N, F]`: always a new tensor."""
+    """`[E, N, n_outputs]`, `[E, F, n_outputs]`, to `[E, N, F]`: in memory of its own, which may be given back."""
+    out = _place(gradient, weight.shape[1])
     if weight.shape[2] == 1:
-        return gradient * weight.mT
-    return torch.bmm(gradient, weight.mT)
+        return torch.mul(gradient, weight.mT, out=out)
+    return torch.bmm(gradient, weight.mT, out=out)
 
 
 def _outer(rows: Tensor, gradient: Tensor) -> Tensor:
