@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import optimizer as hooks
 
 ADAMS = (torch.optim.Adam, torch.optim.AdamW)
-KEPT = ("exp_avg", "exp_avg_sq", "step")
+KEPT = ("exp_avg", "exp_avg_sq")
 
 
 class OptimizerSteps:
@@ -30,6 +30,7 @@ class OptimizerSteps:
         self._optimizer = optimizer
         self._state: Any = None
         self._kept: tuple[list[Tensor], ...] = ()
+        self._counts = torch.zeros(0)
 
     @torch.no_grad()
     def take(self) -> None:
@@ -40,7 +41,7 @@ class OptimizerSteps:
             self._optimizer.step()
             return
         averages, squares, steps = self._kept
-        torch._foreach_add_(steps, 1)
+        self._counts += 1
         compute = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
         compute(
             group["params"],
@@ -68,12 +69,19 @@ class OptimizerSteps:
         return self._state is not None
 
     def _take_up(self, group: dict[str, Any]) -> None:
-        """Collect what the optimiser keeps, if there is something and it is of the simple kind."""
+        """Collect what the optimiser keeps, if there is something and it is of the simple kind.
+
+        Its counts of steps become parts of one tensor, so that they are raised in one operation.
+        """
         optimizer, parameters = self._optimizer, group["params"]
         are_here = all(parameter.is_cpu and parameter in optimizer.state for parameter in parameters)
         if are_here and len(optimizer.param_groups) == 1 and len({parameter.dtype for parameter in parameters}) == 1:
+            states = [optimizer.state[parameter] for parameter in parameters]
+            self._counts = torch.stack([state["step"] for state in states])
+            for state, count in zip(states, self._counts.unbind(), strict=True):
+                state["step"] = count
             self._state = optimizer.state
-            self._kept = tuple([optimizer.state[one][name] for one in parameters] for name in KEPT)
+            self._kept = tuple([state[name] for state in states] for name in (*KEPT, "step"))
 
 
 def _is_hooked(optimizer: torch.optim.Optimizer) -> bool:

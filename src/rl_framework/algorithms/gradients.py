@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 EPSILON = 1e-6
+FEW_NUMBERS = 2**16
+"""Fewer are put side by side sooner than tensors are asked for their lengths one by one."""
 
 
 def forget_gradients(parameters: Iterable[nn.Parameter]) -> None:
@@ -29,7 +31,17 @@ def cut_gradients(parameters: Iterable[nn.Parameter], limit: float | None) -> Te
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if not gradients:
         return torch.zeros(())
-    length: Tensor = torch.stack(torch._foreach_norm(gradients)).norm()
-    if limit is not None:
+    length = _length(gradients)
+    if limit is not None and not (length.is_cpu and float(length) + EPSILON <= limit):
         torch._foreach_mul_(gradients, (limit / (length + EPSILON)).clamp_(max=1.0))
     return length
+
+
+def _length(gradients: list[Tensor]) -> Tensor:
+    """Of all numbers together. `[]`"""
+    found: Tensor
+    if sum(gradient.numel() for gradient in gradients) < FEW_NUMBERS:
+        found = torch.cat([gradient.reshape(-1) for gradient in gradients]).norm()
+    else:
+        found = torch.stack(torch._foreach_norm(gradients)).norm()
+    return found
