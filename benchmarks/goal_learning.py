@@ -21,6 +21,7 @@ import torch
 from benchmarks.side_by_side import RESULTS, machine
 from rl_framework import NativeAgent
 from rl_framework.algorithms.off_policy import OffPolicy
+from rl_framework.cli.preset import preset_named
 
 EPISODES = 100
 ENOUGH = 0.97
@@ -57,26 +58,8 @@ DDPG: Mapping[str, Any] = {
     "clip_target_range": (-50.0, 0.0),
     "normalize_observations": True,
 }
-MAZE: Mapping[str, Any] = {
-    "rule": {
-        **DDPG,
-        "network": {"hidden_sizes": (128, 128), "activation": "gelu", "layer_norm": True},
-        "target_every": 20,
-        "action_l2": 0.01,
-        "gradient_value_clip": 5.0,
-    },
-    "replay": {
-        "batch_size": 512,
-        "relabel": "rfaab_1_4_3_1_1",
-        "relabel_warm_up": 5_000,
-        "selection": {"kind": "trajectory", "temperature": 0.3},
-    },
-    "exploration": {"kind": "gaussian", "std": 0.1, "epsilon": 0.1},
-    "gamma": 0.98,
-    "optimize_every": 2,
-    "learning_starts": 2_500,
-    "random_steps": 5_000,
-}
+MEGA: Mapping[str, Any] = preset_named("pointmaze-native-mega-fourier").parameters
+MAZE: Mapping[str, Any] = {**MEGA, "rule": {"kind": "ddpg", **MEGA["rule"]}, "goals": None}
 TASKS = {
     "fetch-push": Task(
         environment="FetchPush-v4",
@@ -104,7 +87,11 @@ TASKS = {
         },
     ),
     "maze-mega": Task(
-        environment="tensor:PointMaze2D", n_envs=8, budget=250_000, every=25_000, parameters={**MAZE, "goals": "mega"}
+        environment="tensor:PointMaze2D",
+        n_envs=8,
+        budget=250_000,
+        every=25_000,
+        parameters={**MAZE, "goals": MEGA["goals"]},
     ),
     "maze-hindsight": Task(environment="tensor:PointMaze2D", n_envs=8, budget=250_000, every=25_000, parameters=MAZE),
 }

@@ -97,6 +97,31 @@ def test_only_float_numbers_are_normalised() -> None:
     torch.testing.assert_close(features(observations), wanted)
 
 
+@pytest.mark.parametrize("normalize", [False, True])
+def test_sines_and_cosines_of_float_numbers_stand_behind_all_numbers(*, normalize: bool) -> None:
+    space = spaces.Dict({"choice": spaces.Discrete(3), "where": spaces.Box(-np.inf, np.inf, (2,), np.float32)})
+    plain, features = (
+        ControlFeatures(space, normalize=normalize),
+        ControlFeatures(space, normalize=normalize, octaves=3),
+    )
+    observations = {"choice": torch.tensor([0, 2]), "where": torch.tensor([[0.5, -3.0], [2.0, 1.0]])}
+    for each in (plain, features):
+        each.update_normalization(observations)
+    assert features.n_numbers == features.n_features == 5 + 2 * 3 * 2
+    numbers = plain(observations)
+    angles = np.concatenate([numbers[:, :2].double().numpy() * frequency for frequency in (1, 2, 4)], 1)
+    expected = np.concatenate([numbers.numpy(), np.sin(angles), np.cos(angles)], 1)
+    np.testing.assert_allclose(features(observations).numpy(), expected, atol=1e-5)
+    assert features.prepare(observations).numbers.shape == (2, 17)
+    assert NetworkInputs(features, 8)(observations).shape == (2, 17)
+
+
+def test_where_nothing_is_a_float_number_there_are_no_waves() -> None:
+    features = ControlFeatures(spaces.Discrete(3), octaves=4)
+    assert features.n_features == 3
+    assert torch.equal(features(torch.tensor([1])), torch.tensor([[0.0, 1.0, 0.0]]))
+
+
 def test_pictures_are_left_to_each_network() -> None:
     space = spaces.Dict({"camera": spaces.Box(0, 255, (12, 12), np.uint8), "speed": spaces.Box(-9, 9, (2,))})
     features = ControlFeatures(space)

@@ -47,6 +47,8 @@ class ControlFeatures(nn.Module):
         observation_space: What is observed.
         normalize: Whether numbers of float Boxes are normalised by the statistics of `update_normalization`; numbers
             beyond 200 count as 200, and normalised ones beyond 5 as 5.
+        octaves: Behind all numbers come the sines and then the cosines of those of float Boxes, at 1, 2, 4, ... radians
+            per unit, so many times; after Mildenhall et al., NeRF, 2020 (https://arxiv.org/abs/2003.08934), equation 4.
 
     Attributes:
         n_numbers: Width of `Prepared.numbers`.
@@ -56,7 +58,7 @@ class ControlFeatures(nn.Module):
         SpaceError: The space is not supported, or its values hold no numbers.
     """
 
-    def __init__(self, observation_space: gym.Space[Any], *, normalize: bool = False) -> None:
+    def __init__(self, observation_space: gym.Space[Any], *, normalize: bool = False, octaves: int = 0) -> None:
         super().__init__()
         check_supported(observation_space, "observation")
         found = sorted(_seen(observation_space), key=lambda leaf: _rank(leaf[1]))
@@ -67,17 +69,18 @@ class ControlFeatures(nn.Module):
             _encoder(leaf) for leaf in leaves[: len(leaves) - len(self.picture_spaces)]
         ]
         self.parts = nn.ModuleList(self._encoders)
-        self.n_numbers = sum(encoder.n_features for encoder in self._encoders)
+        n_normal = sum(
+            encoder.n_features for encoder, leaf in zip(self._encoders, leaves, strict=False) if _rank(leaf) == 0
+        )
+        self._n_normal, self._octaves = n_normal, octaves
+        self._n_observed = sum(encoder.n_features for encoder in self._encoders)
+        self.n_numbers = self._n_observed + 2 * octaves * n_normal
         self.n_features = self.n_numbers + sum(int(np.prod(space.shape)) for space in self.picture_spaces)
         if self.n_features == 0:
             raise SpaceError(
                 f"Observations of {observation_space} hold no numbers from which one could tell what to do."
             )
         self._is_plain = self._paths == [()] and _rank(leaves[0]) == 0 and len(leaves[0].shape or ()) == 1
-        n_normal = sum(
-            encoder.n_features for encoder, leaf in zip(self._encoders, leaves, strict=False) if _rank(leaf) == 0
-        )
-        self._n_normal = n_normal
         self.normalization = (
             RunningNormalization((n_normal,), clip=LARGEST_NORMALIZED) if normalize and n_normal else None
         )
@@ -95,9 +98,9 @@ class ControlFeatures(nn.Module):
         if isinstance(observations, Prepared):
             return observations
         if self._is_plain and observations.dtype is torch.float32:
-            return Prepared(self._normalized(observations))
+            return Prepared(self._with_waves(self._normalized(observations)))
         leaves = list(self._leaves(observations))
-        return Prepared(self._normalized(self._numbers(leaves)), tuple(leaves[len(self._encoders) :]))
+        return Prepared(self._with_waves(self._normalized(self._numbers(leaves))), tuple(leaves[len(self._encoders) :]))
 
     @property
     def is_normalized(self) -> bool:
@@ -116,13 +119,21 @@ class ControlFeatures(nn.Module):
             self.normalization.update(numbers.clamp(-LARGEST_RAW, LARGEST_RAW), total)
 
     def _normalized(self, numbers: Tensor) -> Tensor:
-        """`[N, n_numbers]`, of which the first are normalised."""
+        """What was observed, of which the first numbers are normalised. `[N, n]`, the same"""
         if self.normalization is None:
             return numbers
-        if self._n_normal == self.n_numbers:
+        if self._n_normal == self._n_observed:
             return self.normalization(numbers.clamp(-LARGEST_RAW, LARGEST_RAW))  # type: ignore[no-any-return]
         normal, others = numbers[:, : self._n_normal], numbers[:, self._n_normal :]
         return torch.cat([self.normalization(normal.clamp(-LARGEST_RAW, LARGEST_RAW)), others], 1)
+
+    def _with_waves(self, numbers: Tensor) -> Tensor:
+        """Numbers, and what tells those apart that are close to each other. `[N, n]` to `[N, n_numbers]`"""
+        if not self._octaves or not self._n_normal:
+            return numbers
+        normal = numbers[:, : self._n_normal]
+        angles = torch.cat([normal * 2.0**octave for octave in range(self._octaves)], 1)
+        return torch.cat([numbers, angles.sin(), angles.cos()], 1)
 
     def _numbers(self, leaves: list[Tensor]) -> Tensor:
         encoded = [encoder(leaf) for encoder, leaf in zip(self._encoders, leaves, strict=False)]

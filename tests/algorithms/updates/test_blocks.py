@@ -23,6 +23,7 @@ SIZE = 4
 STEADY: Mapping[str, RuleConfig] = {
     "ddpg": DDPGConfig(network=SMALL, target_every=4),
     "td3": TD3Config(network=SMALL, target_every=4, target_noise=0.0),
+    "waves": TD3Config(network=SMALL, target_every=4, target_noise=0.0, fourier_octaves=3),
     "quantiles": DDPGConfig(network=SMALL, critic="quantile", target_every=4, normalize_observations=True),
     "dqn": DQNConfig(network=SMALL, target_every=4),
     "dueling": DQNConfig(network=SMALL, dueling=True, target_every=4),

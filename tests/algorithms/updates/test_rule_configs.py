@@ -62,6 +62,8 @@ def test_what_is_no_rule_is_refused(given: Any) -> None:
         ("ddpg", {"gradient_norm_clip": 0.0}, "gradient_norm_clip"),
         ("ddpg", {"target_share": 1.5}, "target_share of DDPGConfig is a share"),
         ("ddpg", {"target_every": 0}, "target_every"),
+        ("ddpg", {"fourier_octaves": -1}, "fourier_octaves"),
+        ("dqn", {"fourier_octaves": 1.5}, "fourier_octaves"),
         ("ddpg", {"n_critics": True}, "n_critics"),
         ("ddpg", {"policy_every": 1.0}, "policy_every"),
         ("ddpg", {"horizons": 0}, "horizons"),

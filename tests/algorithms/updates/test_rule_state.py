@@ -51,6 +51,7 @@ CASES: dict[str, RuleConfig] = {
         dropped_quantiles=1,
         gradient_value_clip=0.1,
     ),
+    "sac of waves": SACConfig(network=SMALL, normalize_observations=True, fourier_octaves=2),
     "sac of a fixed temperature": SACConfig(network=SMALL, entropy_coefficient=0.2, critic="gaussian"),
     "dueling double dqn": DQNConfig(network=SMALL, double=True, dueling=True, n_critics=2, critic="gaussian"),
     "conservative range": ConservativeSACConfig(network=SMALL, conservatism="range", clip_target_range=(-5.0, 0.0)),

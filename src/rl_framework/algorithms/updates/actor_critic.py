@@ -22,7 +22,6 @@ from rl_framework.algorithms.updates.setting_checks import check_choice, check_c
 from rl_framework.core.trees import Tree
 from rl_framework.data.replay_batch import ReplayBatch
 from rl_framework.errors import SpaceError
-from rl_framework.nn.control_features import ControlFeatures
 from rl_framework.nn.critics import Critics
 from rl_framework.nn.stacked_kernels import recorded_passes
 from rl_framework.nn.target_network import TargetNetwork
@@ -102,9 +101,7 @@ class ActorCritic(BlockRule):
         self.generator = workshop.generator
         self.head = make_critic_head(config, workshop.gammas)
         with workshop.initial_weights():
-            self.features = ControlFeatures(spec.observation_space, normalize=config.normalize_observations).to(
-                workshop.device
-            )
+            self.features = config.make_features(spec.observation_space).to(workshop.device)
             self.actor = self.make_actor(workshop).to(workshop.device)
             self.critics = Critics(
                 spec.action_space,

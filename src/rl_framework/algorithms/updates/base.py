@@ -15,16 +15,16 @@ from rl_framework.algorithms.flat_optimizer import FlatAdam
 from rl_framework.algorithms.part_configs import PartConfig, as_record
 from rl_framework.algorithms.parts import Metrics, Part, Workshop
 from rl_framework.algorithms.replay_part import ReplayPart
+from rl_framework.algorithms.setting_ranges import check_count
 from rl_framework.algorithms.updates.setting_checks import check_choice, check_counts, check_numbers, check_shares
 from rl_framework.core.trees import Tree
 from rl_framework.data.replay_batch import ReplayBatch
 from rl_framework.errors import InvalidInputError
+from rl_framework.nn.control_features import ControlFeatures
 from rl_framework.nn.network_shape import NetworkShape
 
 if TYPE_CHECKING:
     import gymnasium as gym
-
-    from rl_framework.nn.control_features import ControlFeatures
 
 Targets = tuple[float, float]
 
@@ -72,6 +72,11 @@ class RuleConfig(PartConfig, ABC):
         network: Layers of the networks: a `NetworkShape`, or its fields.
         normalize_observations: Whether numbers in observations are brought to mean 0 and standard deviation 1, by
             statistics of what was seen while acting in training.
+        fourier_octaves: How many times, at 1, 2, 4, ... radians per unit, networks see the sine and the cosine of each
+            such number besides the number itself: for values that differ much between neighbours, as on the two sides
+            of a wall, which networks learn slowly otherwise (Tancik et al., Fourier Features Let Networks Learn High
+            Frequency Functions in Low Dimensional Domains, 2020, https://arxiv.org/abs/2006.10739). It goes with
+            normalised observations.
         learning_rate: Step size for the critics.
         weight_decay: Weight of half the critics' squared parameters in their loss.
         gradient_value_clip: Each number of a gradient is cut to this magnitude; None for never.
@@ -95,6 +100,7 @@ class RuleConfig(PartConfig, ABC):
 
     network: NetworkShape | Mapping[str, Any] = field(default_factory=NetworkShape)
     normalize_observations: bool = False
+    fourier_octaves: int = 0
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     gradient_value_clip: float | None = None
@@ -119,6 +125,7 @@ class RuleConfig(PartConfig, ABC):
         check_numbers(self, positive_or_none=("gradient_value_clip", "gradient_norm_clip"))
         check_shares(self, "target_share")
         check_counts(self, "target_every", "n_critics", "acting_horizons", "n_quantiles")
+        check_count(f"fourier_octaves of {type(self).__name__}", self.fourier_octaves, least=0)
         check_choice(self, "combination", ("min", "mean", "random_ensemble"))
         check_choice(self, "critic", ("expected", "gaussian", "quantile"))
         if self.horizons is not None:
@@ -159,6 +166,10 @@ class RuleConfig(PartConfig, ABC):
                 f"horizons={self.horizons} counts single steps and takes n_step=1, got {n_step}; leave horizons at "
                 f"None to sum up rewards over several steps."
             )
+
+    def make_features(self, observation_space: gym.Space[Any]) -> ControlFeatures:
+        """What the networks see of observations."""
+        return ControlFeatures(observation_space, normalize=self.normalize_observations, octaves=self.fourier_octaves)
 
     @property
     def shape(self) -> NetworkShape:

@@ -20,7 +20,6 @@ from rl_framework.core.trees import Tree
 from rl_framework.data.replay_batch import ReplayBatch
 from rl_framework.errors import SpaceError
 from rl_framework.nn.action_values import ActionValues
-from rl_framework.nn.control_features import ControlFeatures
 from rl_framework.nn.stacked_kernels import recorded_passes
 from rl_framework.nn.target_network import TargetNetwork
 
@@ -78,7 +77,7 @@ class DQN(BlockRule):
         config, spec = self.config, workshop.spec
         self.generator = workshop.generator
         self.head: CriticHead = make_critic_head(config, workshop.gammas)
-        self.features = ControlFeatures(spec.observation_space, normalize=config.normalize_observations)
+        self.features = config.make_features(spec.observation_space)
         with workshop.initial_weights():
             self.critics = ActionValues(
                 spec.action_space,
