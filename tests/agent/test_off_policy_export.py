@@ -24,7 +24,7 @@ def pendulum() -> gym.Env[Any, Any]:
 
 CASES: dict[str, tuple[Callable[[], gym.Env[Any, Any]], dict[str, Any]]] = {
     "sac": (pendulum, {"normalize_observations": True}),
-    "td3": (PointUMaze2DEnv, {}),
+    "td3": (PointUMaze2DEnv, {"normalize_observations": True, "fourier_octaves": 3}),
     "dqn": (ImageEnv, {}),
     "batch_constrained": (pendulum, {}),
 }
