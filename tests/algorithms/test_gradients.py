@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import nn
 
 from rl_framework.algorithms.gradients import FEW_NUMBERS, cut_gradients, forget_gradients
+from rl_framework.algorithms.host_access import HostAccessRefused
 
 
 def parameters(n: int) -> list[nn.Parameter]:
@@ -23,7 +25,8 @@ def parameters(n: int) -> list[nn.Parameter]:
 
 @pytest.mark.parametrize("n", [4, FEW_NUMBERS])
 @pytest.mark.parametrize("limit", [1e-3, 0.9, 1.1, None])
-def test_gradients_are_cut_to_a_length(n: int, limit: float | None) -> None:
+@pytest.mark.parametrize("may_look", [False, True])
+def test_gradients_are_cut_to_a_length(n: int, limit: float | None, *, may_look: bool) -> None:
     ours = parameters(n)
     theirs = copy.deepcopy(ours)
     for one, other in zip(ours, theirs, strict=True):
@@ -32,7 +35,9 @@ def test_gradients_are_cut_to_a_length(n: int, limit: float | None) -> None:
     bound = None if limit is None else limit * length
     if bound is not None:
         nn.utils.clip_grad_norm_(theirs, bound)
-    assert float(cut_gradients(ours, bound)) == pytest.approx(length, rel=1e-5)
+    with nullcontext() if may_look else HostAccessRefused(torch.device("cpu")):
+        found = cut_gradients(ours, bound, may_look=may_look)
+    assert float(found) == pytest.approx(length, rel=1e-5)
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one.grad, other.grad)
 

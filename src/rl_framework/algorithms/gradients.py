@@ -18,12 +18,14 @@ def forget_gradients(parameters: Iterable[nn.Parameter]) -> None:
         parameter.grad = None
 
 
-def cut_gradients(parameters: Iterable[nn.Parameter], limit: float | None) -> Tensor:
+def cut_gradients(parameters: Iterable[nn.Parameter], limit: float | None, *, may_look: bool = False) -> Tensor:
     """Cut gradients to their greatest length, in place.
 
     Args:
         parameters: Whose; those without a gradient are passed over.
         limit: The greatest length; None for any.
+        may_look: Whether the host may wait for the length, to leave shorter gradients alone: on the CPU, outside of
+            graphs, that is sooner done than to multiply them by 1.
 
     Returns:
         The length that they had, 0 where there are none. `[]`
@@ -32,7 +34,7 @@ def cut_gradients(parameters: Iterable[nn.Parameter], limit: float | None) -> Te
     if not gradients:
         return torch.zeros(())
     length = _length(gradients)
-    if limit is not None and not (length.is_cpu and float(length) + EPSILON <= limit):
+    if limit is not None and not (may_look and float(length) + EPSILON <= limit):
         torch._foreach_mul_(gradients, (limit / (length + EPSILON)).clamp_(max=1.0))
     return length
 

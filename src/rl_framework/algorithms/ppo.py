@@ -260,7 +260,8 @@ class PPO(OnPolicyAlgorithm):
             return found * share
 
         statistics = self._gradients.add_up(find, parts)
-        length = cut_gradients(self._parameters, self.config.max_gradient_norm)
+        may_look = self.device.type == "cpu" and self._graphs is None
+        length = cut_gradients(self._parameters, self.config.max_gradient_norm, may_look=may_look)
         statistics = torch.cat([statistics, length.reshape(1)])
         return statistics, [parameter.grad for parameter in self._parameters]
 
