@@ -238,18 +238,18 @@ class _ByHand:
         return slope
 
 
-def fastest(shape: Shape, *, by_hand: bool = False, seconds: float = 0.3) -> Blocking:
-    """The best way to divide the work, on this machine, now.
+def fastest(shape: Shape, *, workers: int, by_hand: bool = False, seconds: float = 0.3) -> Blocking:
+    """The best size of blocks, on this machine, now.
 
     Args:
         shape: What is computed.
+        workers: Python threads with one core each; 1 for torch's own threads.
         by_hand: Which backward pass.
         seconds: For each candidate.
     """
     candidates = [
         Blocking(rows, workers, by_hand)
         for rows in BLOCK_ROWS
-        for workers in (1, 2)
         if rows * workers <= shape.transitions or rows == BLOCK_ROWS[0]
     ]
     return max(candidates, key=lambda candidate: _tried(shape, candidate, seconds))
