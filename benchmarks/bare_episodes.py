@@ -18,7 +18,7 @@ from rl_framework.algorithms.episode_trainer import EpisodeTrainer
 from rl_framework.algorithms.policy_batches import PolicyBatches
 from rl_framework.algorithms.threads import threads_for
 from rl_framework.nn.episode_model import EpisodeModel
-from rl_framework.nn.mlp import direct_gradients
+from rl_framework.nn.recorded_passes import backward, recorded_passes
 from rl_framework.nn.scaled_value import ScaledValue
 
 
@@ -95,9 +95,9 @@ class BarePasses:
                 for rows in torch.split(torch.randperm(len(table), generator=self._generator), size):
                     for parameter in self._judging:
                         parameter.grad = None
-                    with direct_gradients():
+                    with recorded_passes():
                         total = self.value_function.normalized(table.encodings[table.packed.before[rows]]).sum()
-                        total.backward()  # type: ignore[no-untyped-call]  # torch's
+                        backward((total,), (None,))
 
     def _minibatches(self) -> Iterator[Minibatch]:
         order = shuffled(len(self._pieces), self._generator)

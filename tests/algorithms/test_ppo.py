@@ -13,7 +13,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rl_framework.algorithms.parallel_gradients import ParallelGradients, sharing_copy
-from rl_framework.algorithms.ppo import PPO, _standard, _Weights, explained_variance
+from rl_framework.algorithms.ppo import PPO, STATISTICS, _standard, explained_variance, normalized
 from rl_framework.algorithms.ppo_config import PPOConfig
 from rl_framework.core.trees import Tree, leaves, map_tree
 from rl_framework.data.rollout import Rollout
@@ -29,12 +29,14 @@ from rl_framework.errors import (
     UnknownOptionError,
 )
 from rl_framework.evaluation.evaluate import evaluate_policy
+from rl_framework.functional.policy_losses import approximate_kl, clipped_surrogate, value_errors
 from rl_framework.nn.action_heads import ActionHead
 from rl_framework.nn.model import Model, ModelOutput
 from rl_framework.rollouts.scoring import score
 from rl_framework.testing.environments import AnySpaceEnv
 
 SMALL: dict[str, Any] = {"network": {"hidden_sizes": (16,)}, "seed": 0, "device": "cpu"}
+PLAIN: dict[str, Any] = {"normalize_advantages": "none", "micro_batch_size": None, "max_gradient_norm": None}
 MEMORIES = (None, "lstm", "gru", "attention")
 
 
@@ -74,16 +76,81 @@ class TestIdentities:
 
     @pytest.mark.parametrize("memory", MEMORIES)
     def test_the_first_gradient_is_that_of_the_policy_gradient(self, memory: str | None) -> None:
-        ppo = with_memory(memory, value_coefficient=0.0, normalize_advantages="none", micro_batch_size=None)
+        ppo = with_memory(memory, value_coefficient=0.0, **PLAIN)
         data = ppo.with_targets(collected(ppo))
         scores = score(ppo.model, data)
         (-scores.log_prob * data.extras["advantages"]).mean().backward()  # type: ignore[no-untyped-call]
         plain = gradient(ppo)
-        ppo.model.zero_grad()
-        ppo.losses(data, score(ppo.model, data), _Weights(clip_range=0.2, entropy=0.0))[0].backward()  # type: ignore[no-untyped-call]
+        ppo._cut_gradients(data, ppo._weights(0.2, 0.0, data.n_transitions))
         for parameter, expected in zip(_policy_parameters(ppo), _split(plain, _policy_parameters(ppo)), strict=True):
             assert parameter.grad is not None
             torch.testing.assert_close(parameter.grad.flatten(), expected, atol=1e-6, rtol=1e-4)
+
+    @pytest.mark.parametrize("memory", MEMORIES)
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {},
+            {"entropy_coefficient": 0.1, "normalize_advantages": "minibatch"},
+            {"dual_clip": 1.05, "value_loss": "huber", "value_loss_cap": 0.4},
+            {"clip_range_value": 0.01, "value_coefficient": 0.7},
+        ],
+    )
+    def test_gradients_and_numbers_are_those_of_the_loss_as_it_is_written(
+        self, memory: str | None, settings: dict[str, Any]
+    ) -> None:
+        ppo = with_memory(memory, clip_range=0.05, **{**PLAIN, **settings})
+        data = ppo.with_targets(collected(ppo))
+        with torch.no_grad():
+            for parameter in ppo.model.parameters():
+                parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
+        config, scores = ppo.config, score(ppo.model, data)
+        assert data.log_prob is not None
+        assert scores.values is not None
+        standard = _standard(data.extras["advantages"]) if config.normalize_advantages == "minibatch" else None
+        advantages = data.extras["advantages"]
+        objective = clipped_surrogate(
+            scores.log_prob,
+            data.log_prob,
+            advantages if standard is None else normalized(advantages, standard),
+            clip_range=0.05,
+            dual_clip=config.dual_clip,
+        ).mean()
+        error = value_errors(
+            scores.values,
+            data.extras["returns"],
+            kind=config.value_loss,  # type: ignore[arg-type]
+            old_values=None if config.clip_range_value is None else data.values,
+            clip_range=config.clip_range_value,
+            cap=config.value_loss_cap,
+        ).mean()
+        coefficient = ppo.entropy_coefficient
+        loss = config.value_coefficient * error - objective - coefficient * scores.entropy.mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        plain = gradient(ppo)
+        statistics, _ = ppo._cut_gradients(data, ppo._weights(0.05, coefficient, data.n_transitions))
+        torch.testing.assert_close(gradient(ppo), plain, atol=1e-6, rtol=1e-4)
+        found = dict(zip(STATISTICS, (statistics[:-1] / data.n_transitions).tolist(), strict=True))
+        ratio = (scores.log_prob - data.log_prob).exp().detach()
+        assert found == pytest.approx(
+            {
+                "objective": objective.item(),
+                "value_loss": error.item(),
+                "entropy": scores.entropy.mean().item(),
+                "approximate_kl": approximate_kl(scores.log_prob, data.log_prob).mean().item(),
+                "clip_fraction": ((ratio - 1.0).abs() > 0.05).float().mean().item(),
+            },
+            rel=1e-4,
+            abs=1e-6,
+        )
+        assert found["clip_fraction"] > 0.0
+
+    def test_the_reported_loss_is_the_sum_of_its_terms(self) -> None:
+        ppo = made(entropy_coefficient=0.1, value_coefficient=0.7)
+        ppo.collect()
+        found = ppo.update().metrics
+        terms = found["train/policy_loss"] + 0.7 * found["train/value_loss"] - 0.1 * found["train/entropy"]
+        assert found["train/loss"] == pytest.approx(terms)
 
     @pytest.mark.parametrize("memory", MEMORIES)
     @pytest.mark.parametrize("n_parts", [2, 4])

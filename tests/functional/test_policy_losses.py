@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rl_framework.errors import InvalidInputError, UnknownOptionError
-from rl_framework.functional.policy_losses import approximate_kl, clipped_surrogate, value_errors
+from rl_framework.functional.policy_losses import (
+    approximate_kl,
+    clipped_surrogate,
+    clipped_surrogate_and_slope,
+    value_errors,
+    value_errors_and_slopes,
+)
 
 CLIP = 0.2
 
@@ -87,6 +93,18 @@ def test_surrogate_is_that_of_the_slow_twin(rows: list[tuple[float, float]], dua
     expected, expected_slopes = zip(*(slow_surrogate(*row, dual_clip) for row in rows), strict=True)
     assert found.tolist() == pytest.approx(expected, rel=1e-9, abs=1e-12)
     assert slopes.tolist() == pytest.approx(expected_slopes, rel=1e-9, abs=1e-12)
+    old = torch.full_like(ratios, -1.5)
+    both = clipped_surrogate_and_slope(old + ratios.log(), old, advantages, clip_range=CLIP, dual_clip=dual_clip)
+    assert torch.equal(both[0], found)
+    assert torch.equal(both[1], slopes)
+
+
+def test_a_ratio_beyond_all_numbers_has_no_slope_where_it_is_clipped() -> None:
+    objective, slope = clipped_surrogate_and_slope(
+        torch.tensor([200.0]), torch.tensor([0.0]), torch.tensor([1.0]), clip_range=CLIP
+    )
+    assert objective.tolist() == pytest.approx([1.0 + CLIP])
+    assert slope.tolist() == [0.0]
 
 
 @pytest.mark.parametrize("dual_clip", [None, 3.0])
@@ -121,6 +139,8 @@ def test_clip_range_may_be_a_tensor_as_on_a_schedule() -> None:
 def test_dual_clip_that_would_clip_equal_policies_is_refused(dual_clip: float) -> None:
     with pytest.raises(InvalidInputError, match="must be above 1"):
         clipped_surrogate(torch.zeros(2), torch.zeros(2), torch.ones(2), clip_range=CLIP, dual_clip=dual_clip)
+    with pytest.raises(InvalidInputError, match="must be above 1"):
+        clipped_surrogate_and_slope(torch.zeros(2), torch.zeros(2), torch.ones(2), clip_range=CLIP, dual_clip=dual_clip)
 
 
 # -------------------------------------------------------------------------------------------------- values
@@ -206,6 +226,22 @@ def test_estimate_is_never_negative_and_exact_for_small_differences() -> None:
     assert estimates[[1, 3]].tolist() == pytest.approx([5e-7, 5e-7], rel=2e-2)
 
 
+@pytest.mark.parametrize("kind", ["squared", "huber"])
+@pytest.mark.parametrize("clip_range", [None, 0.3, torch.tensor(0.3)])
+@pytest.mark.parametrize("cap", [None, 0.5])
+def test_slopes_of_value_errors_are_those_of_automatic_differentiation(kind: Any, clip_range: Any, cap: Any) -> None:
+    generator = torch.Generator().manual_seed(0)
+    values, returns, old = 2.0 * torch.randn(3, 200, dtype=torch.float64, generator=generator)
+    options = {"kind": kind, "cap": cap, "clip_range": clip_range, "old_values": None if clip_range is None else old}
+    values.requires_grad_()
+    expected = value_errors(values, returns, **options)
+    errors, slopes = value_errors_and_slopes(values, returns, **options)
+    assert torch.equal(errors, expected)
+    assert not slopes.requires_grad
+    torch.testing.assert_close(slopes, torch.autograd.grad(expected.sum(), values)[0])
+    assert cap is None or bool((slopes == 0.0).any())
+
+
 @pytest.mark.parametrize("dual_clip", [None, 3.0])
 def test_arguments_stay_what_they_were(dual_clip: float | None) -> None:
     tensors = [torch.randn(8) for _ in range(4)]
@@ -213,5 +249,7 @@ def test_arguments_stay_what_they_were(dual_clip: float | None) -> None:
     log_prob, old, advantages, values = tensors
     clipped_surrogate(log_prob, old, advantages, clip_range=CLIP, dual_clip=dual_clip)
     value_errors(values, advantages, old_values=old, clip_range=CLIP, cap=0.5)
+    clipped_surrogate_and_slope(log_prob, old, advantages, clip_range=CLIP, dual_clip=dual_clip)
+    value_errors_and_slopes(values, advantages, old_values=old, clip_range=CLIP, cap=0.5)
     approximate_kl(log_prob, old)
     assert all(torch.equal(tensor, copy) for tensor, copy in zip(tensors, before, strict=True))

@@ -8,7 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rl_framework.nn.mlp import FEWEST_ROWS, MLP, direct_gradients
+from rl_framework.nn.flat_parameters import FlatParameters
+from rl_framework.nn.mlp import FEWEST_ROWS, MLP
+from rl_framework.nn.recorded_passes import backward, recorded_passes
+from rl_framework.nn.stacked_mlp import StackedMLP
 
 ACTIVATIONS = (nn.Tanh, nn.ReLU, nn.ELU)
 
@@ -79,21 +82,21 @@ def test_mixed_precision_takes_the_layers_one_by_one() -> None:
 @pytest.mark.parametrize("sizes", [(), (8,), (16, 8)])
 @pytest.mark.parametrize("has_last", [True, False])
 @pytest.mark.parametrize("rows", [3, FEWEST_ROWS])
-def test_direct_gradients_are_those_of_the_layers(
+def test_gradients_of_recorded_passes_are_those_of_the_layers(
     activation: type[nn.Module], sizes: tuple[int, ...], has_last: bool, rows: int
 ) -> None:
     mlp, last = layers(5, sizes, activation)
     twin, twin_last = copy.deepcopy((mlp, last))
     features = torch.randn(rows, 5)
     for _ in range(2):
-        with direct_gradients():
+        with recorded_passes():
             ours = mlp.into(last, features) if has_last else mlp(features)
-        theirs = plainly(twin, twin_last if has_last else None, features)
-        torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=1e-5)
-        if ours.requires_grad:
+            theirs = plainly(twin, twin_last if has_last else None, features)
+            torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=1e-5)
             gradient = torch.randn_like(ours)
-            ours.backward(gradient)
-            theirs.backward(gradient)  # type: ignore[no-untyped-call]
+            backward((ours.square(), ours.neg()), (gradient, gradient))
+        if theirs.requires_grad:
+            (theirs.square() - theirs).backward(gradient)  # type: ignore[no-untyped-call]
     pairs = zip([*mlp.parameters(), *last.parameters()], [*twin.parameters(), *twin_last.parameters()], strict=True)
     for one, other in pairs:
         assert (one.grad is None) == (other.grad is None)
@@ -105,8 +108,8 @@ def test_layers_that_are_frozen_or_feed_on_others_take_the_common_way() -> None:
     mlp, last = layers(4, (8,), nn.Tanh)
     frozen = next(iter(mlp.parameters())).requires_grad_(False)
     features = torch.randn(FEWEST_ROWS, 4, requires_grad=True)
-    with direct_gradients():
-        mlp.into(last, features).sum().backward()  # type: ignore[no-untyped-call]
+    with recorded_passes():
+        backward((mlp.into(last, features).sum(),), (None,))
     assert frozen.grad is None
     assert features.grad is not None
     assert last.weight.grad is not None
@@ -115,7 +118,32 @@ def test_layers_that_are_frozen_or_feed_on_others_take_the_common_way() -> None:
 def test_outside_of_the_block_gradients_are_there_for_anyone_to_ask() -> None:
     mlp, last = layers(4, (8,), nn.Tanh)
     features = torch.randn(FEWEST_ROWS, 4)
-    with direct_gradients():
+    with recorded_passes():
         pass
     (found,) = torch.autograd.grad(mlp.into(last, features).sum(), [last.weight])
     assert found.shape == last.weight.shape
+
+
+def test_a_recorded_pass_takes_gradients_by_its_outputs_without_touching_them() -> None:
+    mlp, _ = layers(4, (8,), nn.Tanh)
+    twin = copy.deepcopy(mlp)
+    features, incoming = torch.randn(FEWEST_ROWS, 4), torch.ones(FEWEST_ROWS, 8)
+    with recorded_passes():
+        backward((mlp(features),), (incoming,))
+    assert bool((incoming == 1.0).all())
+    plainly(twin, None, features).backward(incoming)  # type: ignore[no-untyped-call]
+    for one, other in zip(mlp.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, atol=2e-4, rtol=1e-4)
+
+
+def test_layers_and_stacks_are_recorded_side_by_side() -> None:
+    mlp, stack = layers(4, (8,), nn.Tanh)[0], StackedMLP(2, 4, (8,), 3)
+    twins = copy.deepcopy((mlp, stack))
+    FlatParameters(stack.parameters())
+    features = torch.randn(FEWEST_ROWS, 4)
+    with recorded_passes():
+        backward((mlp(features).sum() + stack(features).square().sum(),), (None,))
+    (twins[0](features).sum() + twins[1](features).square().sum()).backward()
+    for net, twin in zip((mlp, stack), twins, strict=True):
+        for one, other in zip(net.parameters(), twin.parameters(), strict=True):
+            torch.testing.assert_close(one.grad, other.grad, atol=2e-4, rtol=1e-4)

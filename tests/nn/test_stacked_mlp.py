@@ -16,7 +16,7 @@ from rl_framework.nn import stacked_kernels
 from rl_framework.nn.flat_parameters import flatten_parameters
 from rl_framework.nn.network_shape import NetworkShape
 from rl_framework.nn.policy_network import ACTIVATIONS
-from rl_framework.nn.stacked_kernels import backward, recorded_passes
+from rl_framework.nn.recorded_passes import backward, recorded_passes
 from rl_framework.nn.stacked_mlp import StackedMLP
 
 MEMBERS, ROWS, INPUTS, ACTIONS = 3, 7, 4, 2
@@ -109,7 +109,7 @@ def both_ways(loss: Callable[[StackedMLP], Tensor], stack: StackedMLP) -> tuple[
     flat = flatten_parameters(stack)
     flat.gradients.fill_(0.5)
     with recorded_passes():
-        backward(loss(stack))
+        backward((loss(stack),), (None,))
     loss(twin).backward()  # type: ignore[no-untyped-call]  # torch's
     found = [parameter.grad - 0.5 for parameter in stack.parameters() if parameter.grad is not None]
     return found, [parameter.grad for parameter in twin.parameters() if parameter.grad is not None]
@@ -142,7 +142,8 @@ def test_a_gradient_by_the_outputs_is_as_good_as_a_loss(
     with recorded_passes():
         outputs = stack(rows)
         gradient = seeded(*outputs.shape)
-        backward(outputs, gradient, outputs.square().mean() if with_loss else None)
+        values = (outputs, outputs.square().mean()) if with_loss else (outputs,)
+        backward(values, (gradient, None)[: len(values)])
     expected = twin(rows)
     ((expected * gradient).sum() + (expected.square().mean() if with_loss else 0.0)).backward()
     assert outputs.shape == (MEMBERS, ROWS, *stack.output_shape)
@@ -169,10 +170,10 @@ def test_a_recorded_pass_waits_for_the_loss_that_it_is_part_of() -> None:
     rows = seeded(ROWS, INPUTS + ACTIONS)
     with recorded_passes():
         waiting = first(rows)
-        backward(second(rows).sum())
+        backward((second(rows).sum(),), (None,))
         assert not bool(flat.gradients.any())
         assert bool(other.gradients.any())
-        backward(waiting.sum())
+        backward((waiting.sum(),), (None,))
     twin(rows).sum().backward()
     for one, same in zip(first.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(one.grad, same.grad, atol=1e-5, rtol=1e-4)
@@ -190,7 +191,7 @@ def test_passes_do_not_write_into_each_other() -> None:
         first, second = stack(rows), stack(rows + 1.0)
         with torch.no_grad():
             stack(rows - 1.0)
-        backward(first.square().sum() + second.square().sum())
+        backward((first.square().sum() + second.square().sum(),), (None,))
     (twin(rows).square().sum() + twin(rows + 1.0).square().sum()).backward()
     for one, same in zip(stack.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(one.grad, same.grad, atol=1e-4, rtol=1e-4)
@@ -221,7 +222,7 @@ def test_passes_wait_for_no_device() -> None:
     stack = make()
     flat = flatten_parameters(stack)
     with HostAccessRefused(torch.device("cpu")), recorded_passes():
-        backward(stack(seeded(ROWS, INPUTS), seeded(ROWS, ACTIONS)).square().mean())
+        backward((stack(seeded(ROWS, INPUTS), seeded(ROWS, ACTIONS)).square().mean(),), (None,))
     assert bool(flat.gradients.any())
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rl_framework.errors import InvalidInputError
 from rl_framework.nn.flat_parameters import FlatParameters
-from rl_framework.nn.stacked_kernels import backward
+from rl_framework.nn.recorded_passes import backward
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +76,7 @@ class FlatAdam:
     def minimize(self, loss: Tensor) -> None:
         """Forget gradients, take those of a loss, and step."""
         self.flat.forget()
-        backward(loss)
+        backward((loss,), (None,))
         self.step()
 
     def follow(self, values: Tensor, gradient: Tensor, loss: Tensor | None = None) -> None:
@@ -88,7 +88,8 @@ class FlatAdam:
             loss: What is minimised besides, None for nothing. `[]`
         """
         self.flat.forget()
-        backward(values, gradient, loss)
+        values_and_loss = (values,) if loss is None else (values, loss)
+        backward(values_and_loss, (gradient, None)[: len(values_and_loss)])
         self.step()
 
     @torch.no_grad()

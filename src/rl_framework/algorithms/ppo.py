@@ -34,9 +34,9 @@ from rl_framework.data.rollout import Position, Rollout
 from rl_framework.envs.tensor_env import TensorEnv
 from rl_framework.envs.vector_env import VectorEnv
 from rl_framework.errors import InvalidInputError, TrainingDivergedError
-from rl_framework.functional.policy_losses import clipped_surrogate, value_errors
-from rl_framework.nn.mlp import direct_gradients
+from rl_framework.functional.policy_losses import clipped_surrogate_and_slope, value_errors_and_slopes
 from rl_framework.nn.model import Model
+from rl_framework.nn.recorded_passes import backward, recorded_passes
 from rl_framework.rollouts.sampling import record, summarized
 from rl_framework.rollouts.scoring import Scores, score
 from rl_framework.rollouts.step_recorder import Acting
@@ -49,20 +49,40 @@ EPSILON = 1e-8
 KL_TOLERANCE = 1.5
 MOST_PASSES = 64
 """Up to so many passes through the network, time steps of a memory among them, one graph holds a whole update."""
-STATISTICS = ("loss", "policy_loss", "value_loss", "entropy", "approximate_kl", "clip_fraction")
+STATISTICS = ("objective", "value_loss", "entropy", "approximate_kl", "clip_fraction")
+"""What is added up over all rows of an update."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Weights:
-    """What the terms of the loss are worth in one update: numbers, or tensors `[]` that a graph can be given anew.
+    """What a row is worth in each term of the loss in one update, `[]` each; a graph can be given them anew.
 
     Attributes:
         clip_range: How far the ratio of probabilities may pay off.
-        entropy: Weight of the entropy bonus.
+        objective: Of the clipped objective.
+        value: Of the error of the value.
+        entropy: Of the entropy; None if that is of no interest.
     """
 
-    clip_range: float | Tensor
-    entropy: float | Tensor
+    clip_range: Tensor
+    objective: Tensor
+    value: Tensor
+    entropy: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Slopes:
+    """Derivatives of the loss by what the model says of each row. `[L, N]`
+
+    Attributes:
+        log_prob: By the log-probability of its action.
+        entropy: By the entropy of its distribution; None if that is of no interest.
+        values: By its value.
+    """
+
+    log_prob: Tensor
+    entropy: Tensor | None
+    values: Tensor
 
 
 class PPO(OnPolicyAlgorithm):
@@ -121,13 +141,15 @@ class PPO(OnPolicyAlgorithm):
     def learn(self, rollout: Rollout) -> Metrics:
         """Take the epochs."""
         clip_range, entropy = self.config.clip_schedule(self.progress_remaining), self.entropy_coefficient
-        number = float if self._graphs is None else self._graphs.number
-        weights = _Weights(number(clip_range), number(entropy))
+        weights = self._weights(clip_range, entropy, self._minibatch_size(rollout.n_rows))
         with threads_for(self._numbers_at_once(rollout.n_rows)):
             numbers = self._take_epochs(rollout.changed(), self.scaled_rewards(rollout), weights)
         names = (*STATISTICS, "gradient_norm", "explained_variance", "optimizer_steps")
-        found = {f"train/{name}": value for name, value in zip(names, numbers.tolist(), strict=True)}
-        return {**found, "train/clip_range": float(clip_range), "train/entropy_coefficient": entropy}
+        found = dict(zip(names, numbers.tolist(), strict=True))
+        policy_loss = -found.pop("objective")
+        loss = policy_loss + self.config.value_coefficient * found["value_loss"] - entropy * found["entropy"]
+        reported = {"loss": loss, "policy_loss": policy_loss, **found, "clip_range": float(clip_range)}
+        return {**{f"train/{name}": value for name, value in reported.items()}, "train/entropy_coefficient": entropy}
 
     def with_targets(self, rollout: Rollout, rewards: Tensor | None = None) -> Rollout:
         """The rollout with what its actions were worth, `advantages`, and what its values should be, `returns`.
@@ -144,10 +166,14 @@ class PPO(OnPolicyAlgorithm):
         advantages = advantages if standard is None else normalized(advantages, standard)
         return rollout.with_extras(advantages=advantages, returns=returns)
 
-    def losses(
+    @torch.no_grad()
+    def slopes(
         self, batch: Rollout, scores: Scores, weights: _Weights, standard: tuple[Tensor, Tensor] | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """The loss of a batch, to be minimised, and what it is made of.
+    ) -> tuple[Tensor, _Slopes]:
+        """What the loss of a batch is made of, and its derivatives by what the model said.
+
+        The loss is the sum over rows of what each weighs in its terms, to be minimised. That the way back begins here
+        and not at the loss saves a fifth of an update of small networks.
 
         Args:
             batch: With the extras `advantages` and `returns`. `[L, N]`
@@ -156,36 +182,32 @@ class PPO(OnPolicyAlgorithm):
             standard: Mean and standard deviation by which advantages are normalised; None to take them as they are.
 
         Returns:
-            The loss, one number; the numbers named in `STATISTICS`, without gradient. `[6]`
+            Sums over rows of the numbers named in `STATISTICS`, `[5]`, and the derivatives.
         """
         config = self.config
         old_log_prob, advantages = _known(batch.log_prob), batch.extras["advantages"]
-        advantages = advantages if standard is None else normalized(advantages, standard)
-        objective = clipped_surrogate(
+        objective, by_log_prob = clipped_surrogate_and_slope(
             scores.log_prob,
             old_log_prob,
-            advantages,
+            advantages if standard is None else normalized(advantages, standard),
             clip_range=weights.clip_range,
             dual_clip=config.dual_clip,
-        ).mean()
-        error = value_errors(
+        )
+        errors, by_values = value_errors_and_slopes(
             _known(scores.values),
             batch.extras["returns"],
             kind=config.value_loss,  # type: ignore[arg-type]  # one of the known ones
             old_values=None if config.clip_range_value is None else batch.values,
             clip_range=config.clip_range_value,
             cap=config.value_loss_cap,
-        ).mean()
-        entropy = scores.entropy.mean()
-        loss = torch.sub(config.value_coefficient * error, objective)
-        if isinstance(weights.entropy, Tensor) or weights.entropy:
-            loss = loss - weights.entropy * entropy
-        with torch.no_grad():
-            log_ratio = scores.log_prob - old_log_prob
-            ratio_error = log_ratio.expm1()
-            divergence = (ratio_error - log_ratio).mean()
-            clipped = (ratio_error.abs_() > weights.clip_range).to(loss.dtype).mean()
-            return loss, torch.stack([loss, -objective, error, entropy, divergence, clipped])
+        )
+        log_ratio = scores.log_prob - old_log_prob
+        ratio_error = log_ratio.expm1()
+        divergence = ratio_error - log_ratio
+        is_clipped = ratio_error.abs_().gt_(weights.clip_range)
+        sums = torch.stack([objective, errors, scores.entropy, divergence, is_clipped]).flatten(1).sum(1)
+        by_entropy = None if weights.entropy is None else weights.entropy.expand_as(scores.entropy)
+        return sums, _Slopes(by_log_prob.mul_(weights.objective), by_entropy, by_values.mul_(weights.value))
 
     @property
     def computed_model(self) -> Model:
@@ -223,11 +245,11 @@ class PPO(OnPolicyAlgorithm):
 
         Returns:
             Means of the numbers named in `STATISTICS` and of the gradient's length, the share of the returns' variance
-            that the values foretold, and the number of steps. `[9]`
+            that the values foretold, and the number of steps. `[8]`
         """
         data = self.with_targets(rollout, rewards)
         totals = torch.zeros(len(STATISTICS) + 1, device=self.device)
-        steps = 0
+        steps, size = 0, self._minibatch_size(rollout.n_rows)
         for batch in self._minibatches(data):
             statistics, is_last = self._step(batch, weights)
             totals += statistics
@@ -235,29 +257,34 @@ class PPO(OnPolicyAlgorithm):
             if is_last:
                 break
         foretold = explained_variance(_known(data.values), data.extras["returns"]).reshape(1)
-        return torch.cat([totals / steps, foretold, totals.new_full((1,), steps)])
+        means = totals / steps
+        return torch.cat([means[:-1] / size, means[-1:], foretold, totals.new_full((1,), steps)])
 
     def _step(self, batch: Rollout, weights: _Weights) -> tuple[Tensor, bool]:
-        """One step of the optimiser: statistics, the gradient's length among them, and whether it was the last."""
+        """One step of the optimiser: sums over rows, the gradient's length behind them, and whether it was the last."""
         statistics, gradients = self._find(batch, weights)
-        if self._is_too_far(statistics):
+        if self._is_too_far(statistics, batch.n_transitions):
             return torch.cat([statistics[:-1], statistics.new_zeros(1)]), True
         self._descend(gradients)
         return statistics, False
 
     def _cut_gradients(self, batch: Rollout, weights: _Weights) -> tuple[Tensor, Gradients]:
-        """Statistics of a batch, the gradient's length among them, and the gradients, cut to their greatest length."""
+        """Sums over rows, the gradient's length behind them, and the gradients, cut to their greatest length."""
         standard = _standard(batch.extras["advantages"]) if self.config.normalize_advantages == "minibatch" else None
         forget_gradients(self._parameters)
-        total = batch.n_transitions
-        parts = list(batch.parts(self._part_size(total)))
+        parts = list(batch.parts(self._part_size(batch.n_transitions)))
 
         def find(model: Model, part: Rollout) -> Tensor:
-            share = part.n_transitions / total
-            with self._precision(), direct_gradients():
-                loss, found = self.losses(part, score(model, part), weights, standard)
-            (loss * share if share < 1.0 else loss).backward()  # type: ignore[no-untyped-call]  # torch's
-            return found * share
+            with recorded_passes():
+                with self._precision():
+                    scores = score(model, part)
+                sums, slopes = self.slopes(part, scores, weights, standard)
+                said, known = [scores.log_prob, _known(scores.values)], [slopes.log_prob, slopes.values]
+                if slopes.entropy is not None:
+                    said.append(scores.entropy)
+                    known.append(slopes.entropy)
+                backward(said, known)
+            return sums
 
         statistics = self._gradients.add_up(find, parts)
         may_look = self.device.type == "cpu" and self._graphs is None
@@ -271,9 +298,24 @@ class PPO(OnPolicyAlgorithm):
             parameter.grad = gradient
         self._steps.take()
 
-    def _is_too_far(self, statistics: Tensor) -> bool:
+    def _is_too_far(self, statistics: Tensor, n_rows: int) -> bool:
         target = self.config.target_kl
-        return target is not None and float(statistics[STATISTICS.index("approximate_kl")]) > KL_TOLERANCE * target
+        if target is None:
+            return False
+        return float(statistics[STATISTICS.index("approximate_kl")]) / n_rows > KL_TOLERANCE * target
+
+    def _weights(self, clip_range: float, entropy: float, n_rows: int) -> _Weights:
+        """What each of so many rows is worth; on the CPU, where nothing is captured, an entropy without worth is None.
+
+        Numbers are tensors there as well: to an operation with a number of Python's, torch adds one that makes it one.
+        """
+        number = _tensor if self._graphs is None else self._graphs.number
+        return _Weights(
+            clip_range=number(clip_range),
+            objective=number(-1.0 / n_rows),
+            value=number(self.config.value_coefficient / n_rows),
+            entropy=None if self._graphs is None and not entropy else number(-entropy / n_rows),
+        )
 
     def _minibatches(self, data: Rollout) -> Any:
         return data.minibatches(
@@ -385,6 +427,10 @@ def explained_variance(values: Tensor, returns: Tensor) -> Tensor:
     """Share of the returns' variance that the values foretold; 0 where returns do not vary. One number"""
     variance = returns.var()
     return torch.where(variance > 0, 1.0 - (returns - values).var() / variance.clamp(min=EPSILON), 0.0)
+
+
+def _tensor(value: float) -> Tensor:
+    return torch.tensor(value)
 
 
 def _known(values: Tensor | None) -> Tensor:

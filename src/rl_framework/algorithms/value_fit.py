@@ -12,7 +12,7 @@ from rl_framework.algorithms.gradients import cut_gradients, forget_gradients
 from rl_framework.algorithms.processes import Processes
 from rl_framework.algorithms.vtrace_awr_config import VTraceAWRConfig
 from rl_framework.functional.episode_losses import mean_and_deviation, moments
-from rl_framework.nn.mlp import direct_gradients
+from rl_framework.nn.recorded_passes import backward, recorded_passes
 from rl_framework.nn.scaled_value import ScaledValue
 
 
@@ -76,10 +76,10 @@ class ValueFit:
         loss = torch.zeros_like(divisor)
         if len(rows):
             encodings = table.encodings[table.packed.before[rows]]
-            with direct_gradients():
+            with recorded_passes():
                 errors = self.value_function.normalized(encodings) - targets[rows]
                 loss = errors.square().sum() / divisor
-                loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
+                backward((loss,), (None,))
         self.processes.sum_gradients(parameters)
         cut_gradients(parameters, self.config.max_gradient_norm)
         self.optimizer.step()

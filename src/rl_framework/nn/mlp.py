@@ -8,9 +8,7 @@ layer with few inputs is multiplied in the order that suits its shape.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,15 +17,17 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F  # noqa: N812  # torch's own convention
 
-from rl_framework.errors import InvalidInputError
+from rl_framework.nn.recorded_passes import is_recording, record
 from rl_framework.nn.scratch import SCRATCH
 
 FEWEST_ROWS = 128
 """With fewer rows, calling the operations from Python costs more than it saves."""
 FEWEST_BORROWED = 512
 """From so many rows on, memory that is new costs more than to look for some that is not."""
-FEW_NUMBERS = 4096
-"""Of fewer numbers, torch's own tanh is found sooner than four operations are called."""
+FEW_NUMBERS = 2048
+"""Of fewer numbers, torch's own tanh is found sooner than three operations are called."""
+TWO, MINUS_ONE = torch.tensor(2.0, device="cpu"), torch.tensor(-1.0, device="cpu")
+"""An operation with a number of Python's takes twice as long, because that is made a tensor first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Activation:
 def _tanh_(numbers: Tensor) -> Tensor:
     if numbers.numel() < FEW_NUMBERS:
         return numbers.tanh_()
-    return numbers.mul_(2.0).sigmoid_().mul_(2.0).sub_(1.0)
+    return torch.add(MINUS_ONE, numbers.mul_(TWO).sigmoid_(), alpha=2.0, out=numbers)
 
 
 def _tanh_backward(gradient: Tensor, result: Tensor) -> Tensor:
@@ -93,46 +93,20 @@ class MLP(nn.Sequential):
 
     def _run(self, features: Tensor, last: nn.Linear | None) -> Tensor:
         has_gradients = torch.is_grad_enabled()
-        is_direct = has_gradients and _SCOPE.is_direct and not features.requires_grad
-        if self._activation is None or not _may_be_fused(features, any_size=is_direct or not has_gradients):
+        is_recorded = has_gradients and is_recording() and not features.requires_grad
+        if self._activation is None or not _may_be_fused(features, any_size=is_recorded or not has_gradients):
             hidden: Tensor = super().forward(features)  # type: ignore[no-untyped-call]  # torch's
             return hidden if last is None else F.linear(hidden, last.weight, last.bias)
         linear = self._linear if last is None else [*self._linear, last]
         parameters = [_parameter(layer, name) for layer in linear for name in ("weight", "bias")]
         if not has_gradients:
             return _outputs(features, self._activation, len(self._linear), parameters)
-        if is_direct and parameters and all(parameter.requires_grad for parameter in parameters):
-            return _DirectMLP.apply(  # type: ignore[no-untyped-call,no-any-return]  # torch's
-                parameters[-1], features, self._activation, len(self._linear), parameters
-            )
+        if is_recorded and parameters and all(parameter.requires_grad for parameter in parameters):
+            return _recorded(features, self._activation, len(self._linear), parameters)
         result: Tensor = _FusedMLP.apply(  # type: ignore[no-untyped-call]  # torch's
             features, self._activation, len(self._linear), *parameters
         )
         return result
-
-
-class _Scope(threading.local):
-    """Whether this thread is in a block of `direct_gradients`."""
-
-    is_direct = False
-
-
-_SCOPE = _Scope()
-
-
-@contextmanager
-def direct_gradients() -> Iterator[None]:
-    """A block in which layers are set up to add their gradients to `.grad` themselves when `backward` is called.
-
-    For whoever calls `loss.backward()` once for each loss and wants nothing else: `torch.autograd.grad` and hooks do
-    not see gradients of these layers' parameters. It saves automatic differentiation half of its work where batches
-    are small.
-    """
-    before, _SCOPE.is_direct = _SCOPE.is_direct, True
-    try:
-        yield
-    finally:
-        _SCOPE.is_direct = before
 
 
 def _may_be_fused(features: Tensor, *, any_size: bool) -> bool:
@@ -215,41 +189,41 @@ class _FusedMLP(torch.autograd.Function):
         return inputs_gradient, None, None, *reversed(found)
 
 
-class _DirectMLP(torch.autograd.Function):
-    """The layers as one operation whose gradients go to the parameters without a detour."""
+@torch.no_grad()
+def _recorded(features: Tensor, activation: Activation, n_activated: int, parameters: Sequence[Tensor]) -> Tensor:
+    """The outputs of the last layer, of which `recorded_passes.backward` finds the gradients."""
+    borrows = features.shape[0] >= FEWEST_BORROWED
+    results = _forward(features, activation, n_activated, parameters, borrows=borrows)
+    return record(_LayersPass(activation, n_activated, results, results[-1], parameters))
 
-    @staticmethod
-    def forward(  # noqa: PLR0917  (torch hands them over by position)
-        ctx: Any,
-        anchor: Tensor,  # noqa: ARG004  (has it take part in the graph)
-        features: Tensor,
-        activation: Activation,
-        n_activated: int,
-        parameters: Sequence[Tensor],
-    ) -> Tensor:
-        """Run the layers, and keep what goes into each."""
-        borrows = features.shape[0] >= FEWEST_BORROWED
-        results = _forward(features, activation, n_activated, parameters, borrows=borrows)
-        is_activated = n_activated == len(parameters) // 2
-        ctx.results = [*results[:-1], results[-1].detach()] if is_activated else results[:-1]
-        ctx.parameters, ctx.activation, ctx.n_activated = parameters, activation, n_activated
-        return results[-1]
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, ...]:
-        """Chain rule, layer by layer from the last."""
-        biases, weights = ctx.parameters[1::2], ctx.parameters[::2]
-        results, ctx.results = ctx.results, None
-        if results is None:
-            raise InvalidInputError("Gradients of a block of direct_gradients() are found once: make the loss anew.")
-        layers = _backward(gradient, results, weights, ctx.activation, ctx.n_activated)
-        for bias, (of_outputs, inputs, weight) in zip(reversed(biases), layers, strict=True):
-            _accumulate(bias, of_outputs.sum(0))
-            _accumulate(weight, _outer(of_outputs, inputs))
-        if gradient.shape[0] >= FEWEST_BORROWED:
-            SCRATCH.give_back(results[1 : len(weights)])
-        return None, None, None, None, None
+@dataclass(slots=True)
+class _LayersPass:
+    """A `RecordedPass` through layers.
+
+    Attributes:
+        activation: What followed the first `n_activated` layers.
+        n_activated: How many were followed by it.
+        results: What went into each layer, and what came out of the last.
+        outputs: The latter as a leaf of its own. `[N, n_outputs]`
+        parameters: Weights and biases in turn.
+    """
+
+    activation: Activation
+    n_activated: int
+    results: Sequence[Tensor]
+    outputs: Tensor
+    parameters: Sequence[Tensor]
+
+    def add_gradients(self, of_outputs: Tensor) -> None:
+        """Chain rule, layer by layer from the last. `[N, n_outputs]`"""
+        weights = self.parameters[::2]
+        layers = _backward(of_outputs, self.results, weights, self.activation, self.n_activated)
+        for bias, (gradient, inputs, weight) in zip(reversed(self.parameters[1::2]), layers, strict=True):
+            _add_sum(bias, gradient)
+            _add_outer(weight, gradient, inputs)
+        if len(of_outputs) >= FEWEST_BORROWED:
+            SCRATCH.give_back(self.results[1 : len(weights)])
 
 
 def _backward(
@@ -276,11 +250,24 @@ def _through(gradient: Tensor, weight: Tensor, *, is_borrowed: bool) -> Tensor:
     return found
 
 
-def _accumulate(parameter: Tensor, gradient: Tensor) -> None:
-    if parameter.grad is None:
-        parameter.grad = gradient.contiguous()
+def _add_sum(bias: Tensor, gradient: Tensor) -> None:
+    """Add the sum over rows to the gradient of a bias. `[N, n_outputs]`"""
+    if bias.grad is None:
+        bias.grad = gradient.sum(0)
     else:
-        parameter.grad.add_(gradient)
+        bias.grad.add_(gradient.sum(0))
+
+
+def _add_outer(weight: Tensor, gradient: Tensor, inputs: Tensor) -> None:
+    """Add the sum over rows of the outer products to the gradient of weights. `[N, n_outputs]` and `[N, n_inputs]`"""
+    place = torch.empty_like(weight) if weight.grad is None else weight.grad
+    is_narrow = inputs.shape[1] < gradient.shape[1]
+    target, left, right = (place.t(), inputs.t(), gradient) if is_narrow else (place, gradient.t(), inputs)
+    if weight.grad is None:
+        weight.grad = place
+        torch.mm(left, right, out=target)
+    else:
+        target.addmm_(left, right)
 
 
 def _outer(gradient: Tensor, inputs: Tensor) -> Tensor:

@@ -7,9 +7,7 @@ the columns which are wanted.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from rl_framework.nn.mlp import Activation
+from rl_framework.nn.recorded_passes import is_recording, record
 from rl_framework.nn.scratch import SCRATCH
 
 FEW_OUTPUTS = 16
@@ -27,8 +26,8 @@ FEWEST_BORROWED = 2**15
 
 
 @dataclass(slots=True)
-class _Recording:
-    """A pass through a stack whose gradients are still to come.
+class _StackPass:
+    """A `RecordedPass` through a stack.
 
     Attributes:
         activation: What followed all layers but the last.
@@ -60,60 +59,6 @@ class _Recording:
             _give_back(gradient, *self.inputs[1:])
 
 
-class _Scope(threading.local):
-    """Whether a thread records passes, and those whose gradients are still to come."""
-
-    def __init__(self) -> None:
-        self.is_recording = False
-        self.recordings: list[_Recording] = []
-
-
-_SCOPE = _Scope()
-
-
-@contextmanager
-def recorded_passes() -> Iterator[None]:
-    """A block in which stacks of networks record what they compute, and `backward` has their gradients computed.
-
-    It saves automatic differentiation most of its work, which is most of all work where networks are small. Only
-    `backward` of this module sees gradients of stacks' parameters here: `Tensor.backward` and `torch.autograd.grad` end
-    at their outputs. Stacks whose parameters have no `.grad` yet, or whose inputs are learned from, do as outside.
-    """
-    before, _SCOPE.is_recording = _SCOPE.is_recording, True
-    try:
-        yield
-    finally:
-        _SCOPE.is_recording = before
-        if not before:
-            _SCOPE.recordings.clear()
-
-
-def backward(values: Tensor, gradient: Tensor | None = None, loss: Tensor | None = None) -> None:
-    """Add gradients to those of the parameters, also of stacks that were recorded.
-
-    Where the values are the very outputs of such a stack and there is no further loss, automatic differentiation has
-    nothing to do: for small networks that is most of its time.
-
-    Args:
-        values: A loss, `[]`, or numbers of which the gradient is known.
-        gradient: That of what is minimised by the values, in their shape; None for a loss.
-        loss: What is minimised besides, None for nothing. `[]`
-    """
-    recordings, _SCOPE.recordings = _SCOPE.recordings, []
-    if loss is None and any(recording.outputs is values for recording in recordings):
-        values.grad = gradient
-    else:
-        roots = (values,) if loss is None else (values, loss)
-        torch.autograd.backward(roots, (gradient, None)[: len(roots)])
-    for recording in recordings:
-        gradient = recording.outputs.grad
-        if gradient is None:
-            _SCOPE.recordings.append(recording)
-            continue
-        with torch.no_grad():
-            recording.add_gradients(gradient)
-
-
 def run_stack(
     inputs: Tensor,
     actions: Tensor | None,
@@ -137,7 +82,7 @@ def run_stack(
         `[E, N, *output_shape]`
     """
     if torch.is_grad_enabled():
-        gradients = _recordable(inputs, actions, (*weights, *biases)) if _SCOPE.is_recording else None
+        gradients = _recordable(inputs, actions, (*weights, *biases)) if is_recording() else None
         if gradients is None:
             found: Tensor = _Stack.apply(  # type: ignore[no-untyped-call]  # torch's
                 inputs, actions, activation, *weights, *biases
@@ -147,9 +92,7 @@ def run_stack(
             rows = _rows(inputs, actions, len(weights[0]))
             results = _forward(rows, activation, weights, biases, borrows=True)
             outputs = _shaped(results.pop(), output_shape)
-        outputs.requires_grad_()
-        _SCOPE.recordings.append(_Recording(activation, results, outputs, weights, gradients))
-        return outputs
+        return record(_StackPass(activation, results, outputs, weights, gradients))
     return _shaped(_outputs(_rows(inputs, actions, len(weights[0])), activation, weights, biases), output_shape)
 
 

@@ -21,7 +21,7 @@ from rl_framework.data.replay_batch import ReplayBatch
 from rl_framework.errors import InvalidInputError
 from rl_framework.nn.action_generator import ActionGenerator, Perturbation
 from rl_framework.nn.control_features import Prepared
-from rl_framework.nn.stacked_kernels import recorded_passes
+from rl_framework.nn.recorded_passes import recorded_passes
 from rl_framework.nn.target_network import TargetNetwork
 
 

@@ -20,7 +20,7 @@ from rl_framework.core.trees import Tree
 from rl_framework.data.replay_batch import ReplayBatch
 from rl_framework.errors import SpaceError
 from rl_framework.nn.action_values import ActionValues
-from rl_framework.nn.stacked_kernels import recorded_passes
+from rl_framework.nn.recorded_passes import recorded_passes
 from rl_framework.nn.target_network import TargetNetwork
 
 
