@@ -16,10 +16,10 @@ from rl_framework.algorithms.episode_pieces import Piece, cut_pieces, groups_of,
 from rl_framework.algorithms.episode_table import EpisodeTable, score_pieces
 from rl_framework.algorithms.episode_trainer import EpisodeTrainer
 from rl_framework.algorithms.policy_batches import PolicyBatches
-from rl_framework.algorithms.threads import threads_for
 from rl_framework.nn.episode_model import EpisodeModel
 from rl_framework.nn.recorded_passes import backward, recorded_passes
 from rl_framework.nn.scaled_value import ScaledValue
+from rl_framework.nn.threads import threads_for
 
 
 @dataclass(frozen=True, slots=True)

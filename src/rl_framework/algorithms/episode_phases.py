@@ -17,7 +17,6 @@ from rl_framework.algorithms.episode_table import EpisodeTable, score_pieces
 from rl_framework.algorithms.policy_fit import LOSSES, Lessons, PolicyFit
 from rl_framework.algorithms.process_means import Share
 from rl_framework.algorithms.processes import Processes
-from rl_framework.algorithms.threads import threads_for
 from rl_framework.algorithms.value_fit import ValueFit
 from rl_framework.algorithms.vtrace_awr_config import VTraceAWRConfig
 from rl_framework.errors import InvalidInputError
@@ -30,6 +29,7 @@ from rl_framework.functional.episode_losses import (
 )
 from rl_framework.functional.policy_losses import approximate_kl
 from rl_framework.nn.episode_model import EpisodeModel, score_checked
+from rl_framework.nn.threads import threads_for
 
 FARTHEST = 100.0
 """A step's distance from the policy that acted is reported up to here, so that a single one does not drown the rest."""

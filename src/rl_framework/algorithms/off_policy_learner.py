@@ -21,7 +21,6 @@ from rl_framework.algorithms.off_policy_updates import OffPolicyUpdates
 from rl_framework.algorithms.parts import Experience, Part, Parts, Trace, Workshop, flatten_parts
 from rl_framework.algorithms.replay_part import ReplayPart
 from rl_framework.algorithms.running_totals import RunningTotals
-from rl_framework.algorithms.threads import threads_for
 from rl_framework.algorithms.updates.base import UpdateRule
 from rl_framework.core.goals import ACHIEVED_GOAL, DESIRED_GOAL, is_goal_space
 from rl_framework.core.reports import EpisodeSummary
@@ -31,6 +30,7 @@ from rl_framework.envs.tensor_env import TensorEnv, as_tensor_env
 from rl_framework.envs.vector_env import StateLevel, VectorEnv
 from rl_framework.errors import InvalidInputError, TrainingDivergedError
 from rl_framework.nn.tensors import choose_device, to_tensor
+from rl_framework.nn.threads import threads_for
 from rl_framework.nn.unit_actions import UnitActions
 
 REPORT_EVERY = 100

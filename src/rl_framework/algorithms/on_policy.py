@@ -18,7 +18,6 @@ from rl_framework.algorithms.good_weights import GoodWeights
 from rl_framework.algorithms.gradients import cut_gradients
 from rl_framework.algorithms.on_policy_config import OnPolicyConfig, optimizer_class
 from rl_framework.algorithms.reward_scale import RewardScale
-from rl_framework.algorithms.threads import threads_for
 from rl_framework.core.policy import Policy
 from rl_framework.core.reports import EpisodeSummary
 from rl_framework.core.seeding import derive_seeds, fresh_seed, isolated_randomness
@@ -110,7 +109,7 @@ class OnPolicyAlgorithm(ABC):
         if self._position is None:
             self.begin(self.environments.reset(self._reset_seed), timesteps=0, target_timesteps=0)
         cut = self._reset_if_due()
-        with self._memory_watched(), threads_for(self._numbers(self.environments.n_envs)):
+        with self._memory_watched():
             rollout = self._sample()
         self._position, self._rollout = rollout.next, rollout
         self._rollouts += 1
@@ -181,10 +180,6 @@ class OnPolicyAlgorithm(ABC):
         self._position = self._rollout = None
 
     # For subclasses
-
-    def _numbers(self, n_rows: int) -> int:
-        """Numbers that the widest layer gives for some rows."""
-        return n_rows * self.model.widest_layer
 
     @property
     def progress_remaining(self) -> float:

@@ -28,7 +28,6 @@ from rl_framework.algorithms.learner_graphs import LearnerGraphs
 from rl_framework.algorithms.on_policy import Metrics, OnPolicyAlgorithm
 from rl_framework.algorithms.parallel_gradients import ParallelGradients
 from rl_framework.algorithms.ppo_config import AUTO, PPOConfig
-from rl_framework.algorithms.threads import threads_for
 from rl_framework.core.trees import Tree
 from rl_framework.data.rollout import Position, Rollout
 from rl_framework.envs.tensor_env import TensorEnv
@@ -37,6 +36,7 @@ from rl_framework.errors import InvalidInputError, TrainingDivergedError
 from rl_framework.functional.policy_losses import clipped_surrogate_and_slope, value_errors_and_slopes
 from rl_framework.nn.model import Model
 from rl_framework.nn.recorded_passes import backward, recorded_passes
+from rl_framework.nn.threads import threads_for
 from rl_framework.rollouts.sampling import record, summarized
 from rl_framework.rollouts.scoring import Scores, score
 from rl_framework.rollouts.step_recorder import Acting
@@ -367,7 +367,7 @@ class PPO(OnPolicyAlgorithm):
     def _numbers_at_once(self, n_rows: int) -> int:
         """Numbers that an operation of the update gives, where threads do not have parts of their own already."""
         total = self._minibatch_size(n_rows)
-        return self._numbers(total) if self._part_size(total) is None else 0
+        return total * self.model.widest_layer if self._part_size(total) is None else 0
 
     def _precision(self) -> Any:
         if not self.config.mixed_precision:

@@ -14,7 +14,6 @@ from torch import Tensor
 from rl_framework.algorithms.base import CollectReport, UpdateReport
 from rl_framework.algorithms.episode_trainer import EpisodeTrainer
 from rl_framework.algorithms.processes import OneProcess, Processes, process_seed
-from rl_framework.algorithms.threads import threads_for
 from rl_framework.algorithms.vtrace_awr_config import VTraceAWRConfig
 from rl_framework.core.policy import Policy
 from rl_framework.core.seeding import derive_seeds, fresh_seed, isolated_randomness
@@ -28,6 +27,7 @@ from rl_framework.nn.model import Model
 from rl_framework.nn.model_episodes import ModelEpisodes
 from rl_framework.nn.network_policy import NetworkPolicy
 from rl_framework.nn.tensors import choose_device, to_tensor
+from rl_framework.nn.threads import threads_for
 from rl_framework.rollouts.episode_collector import EpisodeCollector
 
 

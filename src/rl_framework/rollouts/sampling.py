@@ -15,6 +15,7 @@ from rl_framework.envs.tensor_env import TensorEnv, as_tensor_env
 from rl_framework.envs.vector_env import VectorEnv
 from rl_framework.errors import InvalidInputError
 from rl_framework.nn.model import Model
+from rl_framework.nn.threads import threads_for
 from rl_framework.rollouts.episode_totals import SUCCESSES, ended_episodes, running_totals
 from rl_framework.rollouts.step_recorder import Acting, StepRecorder
 
@@ -84,9 +85,12 @@ def record(
     """
     with torch.set_grad_enabled(acting.gradients):
         recorder = StepRecorder(policy, env, begin, horizon, acting)
-        for _ in range(horizon):
-            recorder.step()
-        recorded = recorder.rollout()
+        n_numbers = env.n_envs * policy.widest_layer
+        with threads_for(n_numbers):
+            for _ in range(horizon):
+                recorder.step()
+        with threads_for(horizon * n_numbers):
+            recorded = recorder.rollout()
     totals = running_totals(recorded.rewards, recorded.ended, begin.episode_returns, begin.episode_lengths)
     kept = None if recorder.summaries is None else tuple(summary for _, summary in recorder.summaries)
     return replace(recorded, next=recorder.position(*totals)), kept
