@@ -9,6 +9,7 @@ gradients that are written out: at a batch of thousands of rows they take half t
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -198,27 +199,62 @@ def mean_squashing_log_slope(mean: Tensor, log_std: Tensor) -> Tensor:
     return found
 
 
+@dataclass(slots=True)
+class CategoricalSlopes:
+    """What the gradient of log-probabilities and entropies of choices takes; see `categorical_scores`."""
+
+    _surprises: Tensor
+    _minus_probs: Tensor
+    _index: Tensor
+    _dim: int
+
+    @torch.no_grad()
+    def gradient(self, by_log_prob: Tensor | None, by_entropy: Tensor | None) -> Tensor:
+        """By the logits, from those by the two. `[B]` each, None for zeros; to `[B, n]`"""
+        if by_log_prob is None:
+            by_log_prob = self._minus_probs.new_zeros(self._index.numel())
+        chosen = by_log_prob.unsqueeze(self._dim)
+        if by_entropy is None:
+            found = chosen * self._minus_probs
+        else:
+            found = torch.addcmul(chosen, self._surprises, by_entropy.unsqueeze(self._dim)).mul_(self._minus_probs)
+        found.scatter_add_(self._dim, self._index, chosen)
+        return found if self._dim else found.t()
+
+
+@torch.no_grad()
+def categorical_scores(logits: Tensor, choices: Tensor) -> tuple[Tensor, Tensor, CategoricalSlopes]:
+    """What `categorical_log_prob_and_entropy` gives, for whoever goes back from there by themselves.
+
+    Args:
+        logits: Unnormalised log-probabilities of all choices. `[B, n]`
+        choices: Which one was made, counted from 0. `[B]`
+
+    Returns:
+        Log-probability `[B]` and entropy in nats `[B]`, without a graph of gradients, and what those take.
+    """
+    dim = 0 if _lies_better_by_choice(logits) else 1
+    log_probs = torch.log_softmax(logits if dim else logits.t(), dim)
+    minus_probs = log_probs.exp().neg_()
+    entropy = (minus_probs * log_probs).sum(dim, keepdim=True)
+    index = choices.unsqueeze(dim)
+    log_prob = log_probs.gather(dim, index).squeeze(dim)
+    return log_prob, entropy.squeeze(dim), CategoricalSlopes(log_probs.add_(entropy), minus_probs, index, dim)
+
+
 class _CategoricalScores(torch.autograd.Function):
-    """Log-probability and entropy of choices; `dim` is the axis along which the choices of a row lie."""
+    """`categorical_scores` for automatic differentiation."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, choices: Tensor) -> tuple[Tensor, Tensor]:
-        ctx.dim = dim = 0 if _lies_better_by_choice(logits) else 1
-        log_probs = torch.log_softmax(logits if dim else logits.t(), dim)
-        minus_probs = log_probs.exp().neg_()
-        entropy = (minus_probs * log_probs).sum(dim, keepdim=True)
-        index = choices.unsqueeze(dim)
-        ctx.save_for_backward(log_probs + entropy, minus_probs, index)
-        return log_probs.gather(dim, index).squeeze(dim), entropy.squeeze(dim)
+        ctx.set_materialize_grads(False)
+        log_prob, entropy, ctx.slopes = categorical_scores(logits, choices)
+        return log_prob, entropy
 
     @staticmethod
-    def backward(ctx: Any, by_log_prob: Tensor, by_entropy: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, by_log_prob: Tensor | None, by_entropy: Tensor | None) -> tuple[Tensor, None]:
         _refuse_second_derivatives("categorical")
-        surprises, minus_probs, index = ctx.saved_tensors
-        chosen = by_log_prob.unsqueeze(ctx.dim)
-        gradient = torch.addcmul(chosen, surprises, by_entropy.unsqueeze(ctx.dim)).mul_(minus_probs)
-        gradient.scatter_add_(ctx.dim, index, chosen)
-        return gradient if ctx.dim else gradient.t(), None
+        return ctx.slopes.gradient(by_log_prob, by_entropy), None
 
 
 class _GaussianScores(torch.autograd.Function):

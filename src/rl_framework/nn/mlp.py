@@ -142,7 +142,7 @@ def _forward(
     n_layers = len(parameters) // 2
     for index in range(n_layers):
         is_borrowed = borrows and index < n_layers - 1
-        output = (_borrowed_linear if is_borrowed else F.linear)(results[-1], *parameters[2 * index : 2 * index + 2])
+        output = (_borrowed_linear if is_borrowed else _linear)(results[-1], *parameters[2 * index : 2 * index + 2])
         results.append(activation.apply(output) if index < n_activated else output)
     return results
 
@@ -154,6 +154,11 @@ def _outputs(features: Tensor, activation: Activation, n_activated: int, paramet
     if borrows:
         SCRATCH.give_back(results[1:-1])
     return results[-1]
+
+
+def _linear(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """What `torch.nn.functional.linear` comes to, without the way there."""
+    return torch.addmm(bias, inputs, weight.t())
 
 
 def _borrowed_linear(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -194,7 +199,8 @@ def _recorded(features: Tensor, activation: Activation, n_activated: int, parame
     """The outputs of the last layer, of which `recorded_passes.backward` finds the gradients."""
     borrows = features.shape[0] >= FEWEST_BORROWED
     results = _forward(features, activation, n_activated, parameters, borrows=borrows)
-    return record(_LayersPass(activation, n_activated, results, results[-1], parameters))
+    record(_LayersPass(activation, n_activated, results, results[-1:], parameters))
+    return results[-1]
 
 
 @dataclass(slots=True)
@@ -205,14 +211,14 @@ class _LayersPass:
         activation: What followed the first `n_activated` layers.
         n_activated: How many were followed by it.
         results: What went into each layer, and what came out of the last.
-        outputs: The latter as a leaf of its own. `[N, n_outputs]`
+        outputs: The latter alone. `[N, n_outputs]`
         parameters: Weights and biases in turn.
     """
 
     activation: Activation
     n_activated: int
     results: Sequence[Tensor]
-    outputs: Tensor
+    outputs: Sequence[Tensor]
     parameters: Sequence[Tensor]
 
     def add_gradients(self, of_outputs: Tensor) -> None:

@@ -1,32 +1,40 @@
 """Passes through networks that are written down by hand, so that automatic differentiation need not know of them.
 
 Networks whose layers are one operation know their gradient: within `recorded_passes` they keep what it takes, and what
-they say is a beginning as far as automatic differentiation can see. `backward` differentiates what was made of it, and
-has the networks do the rest. For small networks that saves most of the time of a gradient.
+they say is a beginning as far as automatic differentiation can see. So does what is made of that by one operation with
+a known gradient. `backward` differentiates the rest and has them go on from there. For small networks that saves most
+of the time of a gradient.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+RESHAPES = {"ViewBackward0", "SqueezeBackward0", "SqueezeBackward1", "UnsqueezeBackward0", "ReshapeAliasBackward0"}
+"""What automatic differentiation calls operations that leave all numbers where they are."""
+
 
 class RecordedPass(Protocol):
-    """A pass through a network whose gradients are still to come.
+    """Something computed whose gradients are still to come.
 
     Attributes:
-        outputs: What came of it, a leaf of its own.
+        outputs: What came of it, each a leaf of its own.
     """
 
-    outputs: Tensor
+    outputs: Sequence[Tensor]
 
-    def add_gradients(self, of_outputs: Tensor) -> None:
-        """Add to those of the parameters, given the gradient by the outputs."""
+    @property
+    def add_gradients(self) -> Callable[..., None]:
+        """Adds to gradients of parameters, or of what an earlier pass gave.
+
+        It takes the gradient by each of the outputs; where there are several, some of them may be None.
+        """
         ...
 
 
@@ -62,16 +70,22 @@ def is_recording() -> bool:
     return _SCOPE.is_recording and torch.is_grad_enabled()
 
 
-def record(recorded: RecordedPass) -> Tensor:
-    """Keep a pass until `backward`; gives its outputs, as the beginning of what is made of them."""
+def is_recorded(values: Tensor) -> bool:
+    """Whether these are the very outputs of a pass that was recorded in this thread."""
+    return any(output is values for one in _SCOPE.passes for output in one.outputs)
+
+
+def record(recorded: RecordedPass) -> None:
+    """Keep a pass until `backward`; its outputs are the beginning of what is made of them."""
+    for output in recorded.outputs:
+        output.requires_grad_()
     _SCOPE.passes.append(recorded)
-    return recorded.outputs.requires_grad_()
 
 
 def backward(values: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
     """Add gradients to those of the parameters, also of networks whose passes were recorded.
 
-    Automatic differentiation has nothing to do with values that are the very outputs of such a network.
+    Automatic differentiation has nothing to do with values that are the very outputs of a pass, in whatever shape.
 
     Args:
         values: Losses, `[]`, or numbers of which the gradient is known. Those that nothing is learned from are passed
@@ -80,20 +94,39 @@ def backward(values: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> No
     """
     passes, _SCOPE.passes = _SCOPE.passes, []
     roots: list[tuple[Tensor, Tensor | None]] = []
-    outputs: list[tuple[Tensor, Tensor]] = []
+    known: list[tuple[Tensor, Tensor]] = []
     for value, gradient in zip(values, gradients, strict=True):
-        if gradient is not None and any(one.outputs is value for one in passes):
-            outputs.append((value, gradient))
+        output = None if gradient is None else _output(value, passes)
+        if gradient is not None and output is not None:
+            known.append((output, gradient.reshape(output.shape)))
         elif value.requires_grad:
             roots.append((value, gradient))
     if roots:
         torch.autograd.backward([value for value, _ in roots], [gradient for _, gradient in roots])
-    for value, gradient in outputs:
-        value.grad = gradient if value.grad is None else value.grad + gradient
-    for one in passes:
-        of_outputs = one.outputs.grad
-        if of_outputs is None:
-            _SCOPE.passes.append(one)
-            continue
-        with torch.no_grad():
-            one.add_gradients(of_outputs)
+    for output, gradient in known:
+        add_to(output, gradient)
+    with torch.no_grad():
+        _SCOPE.passes = [one for one in reversed(passes) if not _goes_back(one)][::-1]
+
+
+def add_to(leaf: Tensor, gradient: Tensor) -> None:
+    """Add a gradient, which is not written into, to that of a leaf."""
+    leaf.grad = gradient if leaf.grad is None else leaf.grad + gradient
+
+
+def _goes_back(one: RecordedPass) -> bool:
+    """Whether there was a gradient to go on with."""
+    found = [output.grad for output in one.outputs]
+    if all(gradient is None for gradient in found):
+        return False
+    one.add_gradients(*found)
+    return True
+
+
+def _output(value: Tensor, passes: Sequence[RecordedPass]) -> Tensor | None:
+    """The output of a pass that these are, number by number."""
+    step: Any = value.grad_fn
+    while step is not None and step.name() in RESHAPES:
+        step = step.next_functions[0][0]
+    leaf = value if value.grad_fn is None else getattr(step, "variable", None)
+    return leaf if any(output is leaf for one in passes for output in one.outputs) else None

@@ -32,14 +32,14 @@ class _StackPass:
     Attributes:
         activation: What followed all layers but the last.
         inputs: What went into each layer.
-        outputs: What came out of the last, a leaf of its own. `[E, N, *outputs]`
+        outputs: What came out of the last, alone. `[E, N, *outputs]`
         weights: Of each layer.
         gradients: Where those of the parameters are added up, in their order.
     """
 
     activation: Activation
     inputs: Sequence[Tensor]
-    outputs: Tensor
+    outputs: Sequence[Tensor]
     weights: Sequence[Tensor]
     gradients: Sequence[Tensor]
 
@@ -92,7 +92,8 @@ def run_stack(
             rows = _rows(inputs, actions, len(weights[0]))
             results = _forward(rows, activation, weights, biases, borrows=True)
             outputs = _shaped(results.pop(), output_shape)
-        return record(_StackPass(activation, results, outputs, weights, gradients))
+        record(_StackPass(activation, results, (outputs,), weights, gradients))
+        return outputs
     return _shaped(_outputs(_rows(inputs, actions, len(weights[0])), activation, weights, biases), output_shape)
 
 

@@ -1,0 +1,120 @@
+"""What is written down by hand gives the gradients of automatic differentiation, and leaves to it what it must."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rl_framework.nn.discrete_distributions import Categorical
+from rl_framework.nn.mlp import MLP
+from rl_framework.nn.recorded_passes import backward, is_recorded, recorded_passes
+
+ROWS = 300
+
+
+class Reversed(torch.autograd.Function):
+    """The same numbers, in the same memory, with the opposite gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, numbers: Tensor) -> Tensor:
+        return numbers.view_as(numbers)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return -gradient
+
+
+@pytest.fixture
+def nets() -> tuple[MLP, MLP]:
+    torch.manual_seed(5)
+    net = MLP(3, (16, 4), nn.Tanh)
+    return net, copy.deepcopy(net)
+
+
+@pytest.fixture
+def refuses_to_differentiate(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("Automatic differentiation was called.")
+
+    monkeypatch.setattr(torch.autograd, "backward", refuse)
+
+
+def assert_same_gradients(nets: tuple[MLP, MLP]) -> None:
+    for one, other in zip(*(net.parameters() for net in nets), strict=True):
+        assert one.grad is not None
+        torch.testing.assert_close(one.grad, other.grad, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("wanted", [(0, 1), (0,), (1,), ()])
+@pytest.mark.parametrize("rows", [3, ROWS])
+@pytest.mark.usefixtures("refuses_to_differentiate")
+def test_scores_of_choices_know_their_way_back(nets: tuple[MLP, MLP], rows: int, wanted: tuple[int, ...]) -> None:
+    features, choices, slopes = torch.randn(rows, 3), torch.randint(0, 4, (rows,)), torch.randn(2, rows)
+    with recorded_passes():
+        found = Categorical(nets[0](features)).log_prob_and_entropy(choices)
+        backward([found[index].view(1, -1) for index in wanted], [slopes[index].view(1, -1) for index in wanted])
+    expected = Categorical(nets[1](features)).log_prob_and_entropy(choices)
+    torch.testing.assert_close(found, expected)
+    if not wanted:
+        assert all(parameter.grad is None for parameter in nets[0].parameters())
+        return
+    parameters = list(nets[1].parameters())
+    total = torch.stack([(expected[index] * slopes[index]).sum() for index in wanted]).sum()
+    for parameter, gradient in zip(parameters, torch.autograd.grad(total, parameters), strict=True):
+        parameter.grad = gradient
+    assert_same_gradients(nets)
+
+
+def test_masked_choices_and_whatever_else_is_made_of_outputs_are_left_to_automatic_differentiation(
+    nets: tuple[MLP, MLP],
+) -> None:
+    features, choices, masks = torch.randn(ROWS, 3), torch.zeros(ROWS, dtype=torch.int64), torch.ones(ROWS, 4).bool()
+    masks[:, 3] = False
+    found = []
+    for net, ways in zip(nets, (True, False), strict=True):
+        with recorded_passes() if ways else torch.enable_grad():
+            log_prob, entropy = Categorical(net(features), masks).log_prob_and_entropy(choices)
+            loss = log_prob.square().mean() + (entropy * log_prob).sum()
+            backward((loss,), (None,))
+            found.append(loss.item())
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+    assert_same_gradients(nets)
+
+
+def test_outputs_may_be_used_in_several_ways_at_once(nets: tuple[MLP, MLP]) -> None:
+    features, choices = torch.randn(ROWS, 3), torch.zeros(ROWS, dtype=torch.int64)
+    for net, ways in zip(nets, (True, False), strict=True):
+        with recorded_passes() if ways else torch.enable_grad():
+            logits = net(features)
+            log_prob, _ = Categorical(logits).log_prob_and_entropy(choices)
+            values = (log_prob, logits, logits.square().sum())
+            backward(values, (torch.ones(ROWS), torch.full((ROWS, 4), 0.5), None))
+    assert_same_gradients(nets)
+
+
+def test_the_same_numbers_with_another_gradient_are_not_taken_for_the_outputs(nets: tuple[MLP, MLP]) -> None:
+    features, slopes = torch.randn(ROWS, 3), torch.randn(ROWS, 4)
+    with recorded_passes():
+        backward((Reversed.apply(nets[0](features)),), (slopes,))  # type: ignore[no-untyped-call]
+    nets[1](features).backward(-slopes)
+    assert_same_gradients(nets)
+
+
+def test_values_that_nothing_is_learned_from_are_passed_over(nets: tuple[MLP, MLP]) -> None:
+    features = torch.randn(ROWS, 3)
+    with recorded_passes():
+        backward((torch.ones(ROWS), nets[0](features)), (torch.ones(ROWS), torch.ones(ROWS, 4)))
+    nets[1](features).sum().backward()
+    assert_same_gradients(nets)
+
+
+def test_what_was_recorded_is_forgotten_with_the_block(nets: tuple[MLP, MLP]) -> None:
+    with recorded_passes():
+        outputs = nets[0](torch.randn(ROWS, 3))
+        assert is_recorded(outputs)
+        assert not is_recorded(outputs.clone())
+    assert not is_recorded(outputs)
