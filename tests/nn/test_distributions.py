@@ -408,3 +408,22 @@ def test_what_cannot_be_joined_is_refused() -> None:
         join_distributions([])
     with pytest.raises(InvalidInputError, match="same kind, got Categorical and Bernoulli"):
         join_distributions([Categorical(LOGITS), Bernoulli(LOGITS)])
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (8, 2), (5, 7), (64, 3)])
+def test_noise_of_many_steps_is_that_of_one_after_the_other(shape: tuple[int, int]) -> None:
+    at_once, in_turn = (torch.Generator().manual_seed(4) for _ in range(2))
+    logits = torch.randn(9, *shape)
+    for make in (Categorical, lambda step: MultiCategorical(step.repeat(1, 2), (shape[1], shape[1]))):
+        noise = make(logits[0]).noise(9, at_once)
+        assert noise is not None
+        for step, drawn in zip(logits, noise, strict=True):
+            assert torch.equal(make(step).sample_by(drawn), make(step).sample(in_turn))
+        assert torch.equal(at_once.get_state(), in_turn.get_state())
+
+
+def test_distributions_that_draw_nothing_beforehand_say_so() -> None:
+    bits = Bernoulli(torch.zeros(2, 3))
+    assert bits.noise(4, torch.Generator()) is None
+    with pytest.raises(InvalidInputError, match="draws nothing beforehand"):
+        bits.sample_by(torch.zeros(2, 3))

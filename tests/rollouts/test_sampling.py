@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import pytest
@@ -111,6 +111,39 @@ def test_two_halves_are_one_whole(make: Callable[[], Model]) -> None:
         assert_equal_trees(joined.next.state, whole.next.state)
     assert [*first.episodes, *second.episodes] == list(whole.episodes)
     assert env.n_resets == 1
+
+
+class Asked(Categorical):
+    """Says how it was asked for choices."""
+
+    __slots__ = ()
+    calls: ClassVar[list[str]] = []
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        self.calls.append("sample")
+        return super().sample(generator)
+
+    def sample_by(self, noise: Tensor) -> Tensor:
+        self.calls.append("sample_by")
+        return super().sample_by(noise)
+
+
+@pytest.mark.parametrize("has_generator", [True, False])
+def test_what_steps_draw_is_drawn_at_once_where_nobody_else_draws(
+    monkeypatch: pytest.MonkeyPatch, *, has_generator: bool
+) -> None:
+    monkeypatch.setattr("tests.rollouts.tiny_models.Categorical", Asked)
+    monkeypatch.setattr(Asked, "calls", [])
+    once, twin = generator(), generator()
+    rollout = sample(TinyModel(), mixed_ends(), 6, generator=once if has_generator else None)
+    assert Asked.calls == ["sample"] + 5 * ["sample_by" if has_generator else "sample"]
+    if has_generator:
+        distribution = score(TinyModel(), rollout).distribution
+        assert isinstance(distribution, Categorical)
+        logits = distribution.logits.detach().view(6, 4, -1)
+        expected = torch.stack([Categorical(step).sample(twin) for step in logits])
+        assert torch.equal(rollout.actions, expected)
+        assert torch.equal(once.get_state(), twin.get_state())
 
 
 @every_model

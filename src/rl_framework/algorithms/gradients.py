@@ -43,7 +43,7 @@ def _length(gradients: list[Tensor]) -> Tensor:
     """Of all numbers together. `[]`"""
     found: Tensor
     if sum(gradient.numel() for gradient in gradients) < FEW_NUMBERS:
-        found = torch.cat([gradient.reshape(-1) for gradient in gradients]).norm()
+        found = torch.linalg.vector_norm(torch.cat([gradient.reshape(-1) for gradient in gradients]))
     else:
         found = torch.stack(torch._foreach_norm(gradients)).norm()
     return found

@@ -252,7 +252,7 @@ class SimulatedTask(TensorEnv):
         if self.max_episode_steps is None:
             never = torch.zeros(self.n_envs, dtype=torch.bool, device=self.device)
             return (never.clone() if endings is None else endings), never, endings
-        self._steps += 1
+        self._steps += self._one
         late = self._steps >= self._limit
         if endings is None:
             return torch.zeros_like(late), late, late
@@ -296,6 +296,7 @@ class SimulatedTask(TensorEnv):
         self._steps = torch.zeros(n_envs, dtype=torch.int64, device=self.device)
         self._constants: dict[tuple[float, ...], Tensor] = {}
         self._limit = torch.tensor(self.max_episode_steps or 0, device=self.device)
+        self._one = torch.tensor(1, device=self.device)
         self._state = None
         self._shares_memory = False
         self._is_checked = False

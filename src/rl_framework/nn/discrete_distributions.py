@@ -85,6 +85,17 @@ class Categorical(Distribution):
         logits = self.logits.detach() if self.logits.requires_grad else self.logits
         return delays.log_().sub_(logits).argmin(1)
 
+    def noise(self, n_steps: int, generator: torch.Generator) -> Tensor | None:
+        """Logarithms of waiting times, on the CPU. `[n_steps, B, n]`"""
+        if not self.logits.is_cpu:
+            return None
+        return _waiting_times(self.logits.new_empty(n_steps, *self.logits.shape), generator).log_()
+
+    def sample_by(self, noise: Tensor) -> Tensor:
+        """A choice per row. `[B, n]` to `[B]`"""
+        logits = self.logits.detach() if self.logits.requires_grad else self.logits
+        return torch.sub(noise, logits).argmin(1)
+
     def kl(self, other: Categorical) -> Tensor:
         """In nats; about 1e8 times the probability of what the others' masks forbid and these allow. `[B]`"""
         check_same_kind(self, other)
@@ -168,6 +179,14 @@ class MultiCategorical(Distribution):
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """Choices per row. `[B, k]`"""
         return self.choices.sample(generator).reshape(-1, self._n_choices)
+
+    def noise(self, n_steps: int, generator: torch.Generator) -> Tensor | None:
+        """As for `Categorical`, of all choices. `[n_steps, B * k, n]`"""
+        return self.choices.noise(n_steps, generator)
+
+    def sample_by(self, noise: Tensor) -> Tensor:
+        """Choices per row. `[B * k, n]` to `[B, k]`"""
+        return self.choices.sample_by(noise).reshape(-1, self._n_choices)
 
     def kl(self, other: MultiCategorical) -> Tensor:
         """In nats, of all choices together. `[B]`"""

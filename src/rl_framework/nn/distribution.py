@@ -44,6 +44,22 @@ class Distribution(Protocol):
         """One target per row, drawn from torch's global generator unless another is given. `[B, ...]`"""
         ...
 
+    def noise(self, n_steps: int, generator: torch.Generator) -> Tensor | None:  # noqa: ARG002  (nothing is drawn)
+        """What `sample` would draw in so many steps in a row, at once: the same numbers, but fewer calls.
+
+        Returns:
+            What `sample_by` takes for each step; None where it would not be the same, or not worth it. `[n_steps, ...]`
+        """
+        return None
+
+    def sample_by(self, noise: Tensor) -> Tree:  # noqa: ARG002  (likewise)
+        """What `sample` makes of what it draws.
+
+        Raises:
+            InvalidInputError: This kind of distribution draws nothing beforehand.
+        """
+        raise InvalidInputError(f"{type(self).__name__} draws nothing beforehand: its method noise gives None.")
+
     def log_prob_and_entropy(self, targets: Tree) -> tuple[Tensor, Tensor]:
         """Both at once, `[B]` each, which costs less for some distributions."""
         return self.log_prob(targets), self.entropy()

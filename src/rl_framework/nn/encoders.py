@@ -45,6 +45,7 @@ class ObservationEncoder(nn.Module):
         self._paths: list[Path] = [path for path, _ in found]
         parts = [make_encoder(leaf, image_features=image_features, normalize=normalize) for _, leaf in found]
         self.parts = nn.ModuleList(parts)
+        self._parts = tuple(parts)  # to walk through a ModuleList takes longer than to look at a tuple
         self._has_parts = self._paths != [()]
         self.n_features = sum(part.n_features for part in parts)
         if self.n_features == 0:
@@ -53,9 +54,9 @@ class ObservationEncoder(nn.Module):
     def forward(self, observations: Tree) -> Tensor:
         """Features of a batch of observations. `[B, n_features]`"""
         if not self._has_parts:
-            features: Tensor = self.parts[0](observations)
+            features: Tensor = self._parts[0](observations)
             return features
-        encoded = [part(leaf) for part, leaf in zip(self.parts, self._leaves(observations), strict=True)]
+        encoded = [part(leaf) for part, leaf in zip(self._parts, self._leaves(observations), strict=True)]
         return encoded[0] if len(encoded) == 1 else torch.cat(encoded, 1)
 
     @property

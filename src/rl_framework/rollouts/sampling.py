@@ -62,7 +62,7 @@ def sample(
     check_positive("state_interval", 1 if state_interval is None else state_interval)
     tensor_env = as_tensor_env(env, device_of(policy))
     begin = _position(policy, tensor_env, after, seed)
-    acting = Acting(deterministic, gradients, generator, state_interval or horizon, into)
+    acting = Acting(deterministic, gradients, generator, state_interval or horizon, into, goes_on=True)
     recorded, kept = record(policy, tensor_env, horizon, begin, acting)
     return summarized(recorded, begin, kept)
 

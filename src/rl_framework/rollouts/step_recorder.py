@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +35,7 @@ class Acting:
         state_interval: Memory is saved every so many steps.
         into: A rollout whose columns are written over where they fit; never with gradients.
         only_actions: The policy is asked for actions alone: no values and no extras are kept.
+        goes_on: All steps will be taken, so that what they draw may be drawn at once.
     """
 
     deterministic: bool
@@ -42,6 +44,7 @@ class Acting:
     state_interval: int
     into: Rollout | None = None
     only_actions: bool = False
+    goes_on: bool = False
 
 
 class StepRecorder:
@@ -90,6 +93,7 @@ class StepRecorder:
         )
         n_states = -(-n_steps // acting.state_interval)
         self._distributions: list[Distribution] = []
+        self._noise: Iterator[Tensor] = iter(())
         self._scores_later = False
         self._states = StepColumns(n_states, None if self._into is None else self._into.states, keeps=False)
         self._extras: dict[str, StepColumn] = {}
@@ -162,10 +166,12 @@ class StepRecorder:
         return ask(self._observations, state, masks)
 
     def _choose(self, output: ModelOutput) -> Tree:
+        distribution = output.distribution
         if self._acting.deterministic:
-            targets = output.distribution.mode()
+            targets = distribution.mode()
         else:
-            targets = output.distribution.sample(self._acting.generator)
+            noise = next(self._noise, None)
+            targets = distribution.sample(self._acting.generator) if noise is None else distribution.sample_by(noise)
         return map_tree(torch.Tensor.detach, targets) if self._acting.gradients else targets
 
     def _actions(self, output: ModelOutput, targets: Tree) -> Tree:
@@ -175,7 +181,17 @@ class StepRecorder:
         check_output(self._policy, output, log_prob, self._env.n_envs)
         has_few = not self._acting.gradients and len(log_prob) <= FEW_ROWS
         self._scores_later = has_few and _can_be_joined(output.distribution)
+        if self._scores_later:
+            self._noise = self._drawn(output.distribution)
         return checked_actions(self._policy, targets, self._env.spec.action_space, self._env.n_envs)
+
+    def _drawn(self, distribution: Distribution) -> Iterator[Tensor]:
+        """What the further steps will draw; nothing where others may draw from the same generator in between."""
+        generator, n_steps = self._acting.generator, self._horizon - 1
+        if generator is None or n_steps < 1 or self._acting.deterministic or not self._acting.goes_on:
+            return iter(())
+        noise = distribution.noise(n_steps, generator)
+        return iter(()) if noise is None else iter(noise.unbind())
 
     def _keep_choice(self, output: ModelOutput, targets: Tree, masks: Tensor | None) -> None:
         self._seen.add(self._observations)
