@@ -124,9 +124,14 @@ class PPO(OnPolicyAlgorithm):
             self.model.values(self.position.observations, self.position.state)
 
     def update(self) -> UpdateReport:
-        """Learn from the rollout; see `OnPolicyAlgorithm`."""
+        """Learn from the rollout; see `OnPolicyAlgorithm`.
+
+        Where parts of a batch have threads of their own, nothing before them is divided among torch's: those go on
+        looking for work for milliseconds, on a core that is wanted.
+        """
         try:
-            return super().update()
+            with threads_for(self._numbers_at_once(self.environments.n_envs)):
+                return super().update()
         except TrainingDivergedError:
             if self._graphs is not None:
                 self._graphs.forget()
@@ -142,8 +147,7 @@ class PPO(OnPolicyAlgorithm):
         """Take the epochs."""
         clip_range, entropy = self.config.clip_schedule(self.progress_remaining), self.entropy_coefficient
         weights = self._weights(clip_range, entropy, self._minibatch_size(rollout.n_rows))
-        with threads_for(self._numbers_at_once(rollout.n_rows)):
-            numbers = self._take_epochs(rollout.changed(), self.scaled_rewards(rollout), weights)
+        numbers = self._take_epochs(rollout.changed(), self.scaled_rewards(rollout), weights)
         names = (*STATISTICS, "gradient_norm", "explained_variance", "optimizer_steps")
         found = dict(zip(names, numbers.tolist(), strict=True))
         policy_loss = -found.pop("objective")

@@ -85,11 +85,9 @@ def record(
     """
     with torch.set_grad_enabled(acting.gradients):
         recorder = StepRecorder(policy, env, begin, horizon, acting)
-        n_numbers = env.n_envs * policy.widest_layer
-        with threads_for(n_numbers):
+        with threads_for(env.n_envs * policy.widest_layer):
             for _ in range(horizon):
                 recorder.step()
-        with threads_for(horizon * n_numbers):
             recorded = recorder.rollout()
     totals = running_totals(recorded.rewards, recorded.ended, begin.episode_returns, begin.episode_lengths)
     kept = None if recorder.summaries is None else tuple(summary for _, summary in recorder.summaries)
