@@ -12,6 +12,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from rl_framework.algorithms.good_weights import GoodWeights
 from rl_framework.algorithms.parallel_gradients import ParallelGradients, sharing_copy
 from rl_framework.algorithms.ppo import PPO, STATISTICS, _standard, explained_variance, normalized
 from rl_framework.algorithms.ppo_config import PPOConfig
@@ -189,6 +190,57 @@ class TestIdentities:
             total = gradients.add_up(find, list(batch.parts(128)))
             found.append((total, gradient(ppo)))
         torch.testing.assert_close(found[0], found[1], atol=1e-3, rtol=1e-4)
+
+    @pytest.mark.parametrize(("micro_batch_size", "expected"), [(16, 1), (None, 2)])
+    def test_parts_have_the_cores_to_themselves(
+        self, monkeypatch: pytest.MonkeyPatch, micro_batch_size: int | None, expected: int
+    ) -> None:
+        """Threads that torch woke just before go on looking for work, on cores that the parts need."""
+        seen = []
+
+        class Watched(GoodWeights):
+            def __init__(self, *arguments: Any) -> None:
+                seen.append(torch.get_num_threads())
+                super().__init__(*arguments)
+
+        monkeypatch.setattr("rl_framework.algorithms.on_policy.GoodWeights", Watched)
+        monkeypatch.setattr("rl_framework.nn.threads.LARGE", 1)
+        before = torch.get_num_threads()
+        torch.set_num_threads(2)
+        try:
+            ppo = made(minibatch_size=None, micro_batch_size=micro_batch_size)
+            ppo.collect()
+            ppo.update()
+            assert seen == [expected]
+            assert torch.get_num_threads() == 2
+        finally:
+            torch.set_num_threads(before)
+
+    @pytest.mark.parametrize("n_parts", [1, 2, 5, 6])
+    def test_threads_say_the_same_of_parts_in_their_order(self, n_parts: int) -> None:
+        ppo = made()
+        parts = list(torch.randn(n_parts, 7, 4))
+        threads, seen = ParallelGradients(ppo.model, 3), set()
+
+        def values(model: Model, part: Tensor) -> Tensor:
+            assert not torch.is_grad_enabled()
+            seen.add(id(model))
+            return model.values(part)
+
+        found = threads.each(values, parts)
+        with torch.no_grad():
+            torch.testing.assert_close(found, [ppo.model.values(part) for part in parts])
+        assert len(seen) == min(3, n_parts)
+
+    def test_values_found_on_threads_are_those_of_the_model(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("rl_framework.algorithms.ppo.LARGE", 1)
+        ppo = made(network={"hidden_sizes": (16,), "normalize_observations": True})
+        ppo._gradients = ParallelGradients(ppo.model, 3)
+        rollout = collected(ppo)
+        assert rollout.values is not None
+        with torch.no_grad():
+            expected = ppo.model.values(rollout.observations.flatten(0, 1)).view(rollout.values.shape)
+        torch.testing.assert_close(rollout.values, expected)
 
     def test_copies_for_threads_share_parameters_and_statistics(self) -> None:
         ppo = made(network={"hidden_sizes": (4,), "normalize_observations": True})

@@ -1,4 +1,4 @@
-"""Gradients of the parts of a batch, found on several threads and added up.
+"""Gradients of the parts of a batch, found on several threads and added up; values, likewise.
 
 A processor's cores do more with a block of the batch each than with a share of every operation: small operations are
 not worth dividing, and nobody waits for anybody between them. Each thread has a copy of the model that shares the
@@ -22,7 +22,7 @@ Part = TypeVar("Part")
 
 
 class ParallelGradients:
-    """Finds gradients of parts of a batch.
+    """Finds gradients of parts of a batch, and whatever else a model says of parts.
 
     Args:
         model: Whose gradients are wanted. Layers that draw random numbers (dropout) keep it to one thread, because
@@ -62,6 +62,18 @@ class ParallelGradients:
             _move_gradients(parameters, self._parameters[0])
         return torch.stack(sums).sum(0)
 
+    def each(self, function: Callable[[Model, Part], Tensor], parts: Sequence[Part]) -> list[Tensor]:
+        """What a function gives for each part, without gradients; it takes a model and the part."""
+        n_threads = min(self.n_threads, len(parts))
+        if n_threads == 1:
+            return _each(function, self._model, parts)
+        pool = self._started()
+        shares = [parts[index::n_threads] for index in range(n_threads)]
+        copies = self._copies[:n_threads]
+        tasks = [pool.submit(_each, function, model, share) for model, share in zip(copies, shares, strict=True)]
+        found = [task.result() for task in tasks]
+        return [found[index % n_threads][index // n_threads] for index in range(len(parts))]
+
     def _started(self) -> ThreadPoolExecutor:
         if self._pool is None:
             threads = torch.get_num_threads()
@@ -82,6 +94,11 @@ def sharing_copy(model: Model) -> Model:
         shared.data = parameter.data
         shared.grad = None
     return twin
+
+
+@torch.no_grad()
+def _each(function: Callable[[Model, Part], Tensor], model: Model, parts: Sequence[Part]) -> list[Tensor]:
+    return [function(model, part) for part in parts]
 
 
 def _in_turn(find: Callable[[Model, Part], Tensor], model: Model, parts: Sequence[Part]) -> Tensor:

@@ -11,9 +11,10 @@ a longer one step by step. Both are the same functions that run on the CPU.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any, ClassVar, TypeAlias
 
 import torch
@@ -28,7 +29,8 @@ from rl_framework.algorithms.learner_graphs import LearnerGraphs
 from rl_framework.algorithms.on_policy import Metrics, OnPolicyAlgorithm
 from rl_framework.algorithms.parallel_gradients import ParallelGradients
 from rl_framework.algorithms.ppo_config import AUTO, PPOConfig
-from rl_framework.core.trees import Tree
+from rl_framework.core.reports import EpisodeSummary
+from rl_framework.core.trees import Tree, batch_size, map_tree
 from rl_framework.data.rollout import Position, Rollout
 from rl_framework.envs.tensor_env import TensorEnv
 from rl_framework.envs.vector_env import VectorEnv
@@ -36,7 +38,7 @@ from rl_framework.errors import InvalidInputError, TrainingDivergedError
 from rl_framework.functional.policy_losses import clipped_surrogate_and_slope, value_errors_and_slopes
 from rl_framework.nn.model import Model
 from rl_framework.nn.recorded_passes import backward, recorded_passes
-from rl_framework.nn.threads import threads_for
+from rl_framework.nn.threads import LARGE, threads_for
 from rl_framework.rollouts.sampling import record, summarized
 from rl_framework.rollouts.scoring import Scores, score
 from rl_framework.rollouts.step_recorder import Acting
@@ -220,24 +222,41 @@ class PPO(OnPolicyAlgorithm):
 
     def _sample(self) -> Rollout:
         """Act, from where sampling stands."""
-        if self._play is None:
-            return super()._sample()
         begin = self.position
+        if self._play is None:
+            recorded, kept = self._record(begin, into=self._storage)
+            self._storage = rollout = summarized(recorded, begin, kept)
+            return rollout
         # What the graph gave last, the position among it, is written over while it runs.
         totals = begin.episode_returns.clone(), begin.episode_lengths.clone()
         recorded = self._play(begin)
         return summarized(recorded, replace(begin, episode_returns=totals[0], episode_lengths=totals[1]))
 
-    def _record(self, begin: Position) -> Rollout:
+    def _captured(self, begin: Position) -> Rollout:
         """Act for a horizon, by tensors alone."""
+        return self._record(begin)[0]
+
+    def _record(self, begin: Position, into: Rollout | None = None) -> tuple[Rollout, Sequence[EpisodeSummary] | None]:
+        """Act for a horizon; see `record`."""
         horizon = self.config.horizon
         acting = Acting(
             deterministic=False,
             gradients=False,
             generator=self.generator,
             state_interval=self._state_interval or horizon,
+            into=into,
+            goes_on=True,
+            values=self._values if self.device.type == "cpu" else None,
         )
-        return record(self._network, self.environments, horizon, begin, acting)[0]
+        return record(self._network, self.environments, horizon, begin, acting)
+
+    def _values(self, observations: Tree) -> Tensor:
+        """What the critic says, in parts that have threads of their own. `[N]`"""
+        n_rows = batch_size(observations)
+        n_threads = self._gradients.n_threads if n_rows * self.model.widest_layer >= LARGE else 1
+        size = min(2 * self.model.preferred_rows(), -(-n_rows // n_threads))
+        parts = [map_tree(itemgetter(slice(low, low + size)), observations) for low in range(0, n_rows, size)]
+        return torch.cat(self._gradients.each(lambda model, part: model.values(part), parts))
 
     def _epochs(self, rollout: Rollout, rewards: Tensor, weights: _Weights) -> Tensor:
         """Learn from a rollout.
@@ -389,7 +408,7 @@ class PPO(OnPolicyAlgorithm):
             return None
         graphs = LearnerGraphs(name, backend, model=self.model, optimizer=self.optimizer, generator=self.generator)
         if self.environments.is_capturable:
-            self._play = graphs.capture_acting(self._record, "rollout", self.environments)
+            self._play = graphs.capture_acting(self._captured, "rollout", self.environments)
         if not make_capturable(self.optimizer, self.device):
             optimizer = type(self.optimizer).__name__
             logger.warning("The update of %s runs without a CUDA graph: %s cannot be captured.", name, optimizer)

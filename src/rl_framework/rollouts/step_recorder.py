@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -36,6 +37,8 @@ class Acting:
         into: A rollout whose columns are written over where they fit; never with gradients.
         only_actions: The policy is asked for actions alone: no values and no extras are kept.
         goes_on: All steps will be taken, so that what they draw may be drawn at once.
+        values: Gives the values of many observations, `[N, ...]` per leaf to `[N]`, where they are found apart from the
+            actions; the policy itself if None.
     """
 
     deterministic: bool
@@ -45,6 +48,7 @@ class Acting:
     into: Rollout | None = None
     only_actions: bool = False
     goes_on: bool = False
+    values: Callable[[Tree], Tensor] | None = None
 
 
 class StepRecorder:
@@ -241,7 +245,8 @@ class StepRecorder:
 
     def _all_values(self, observations: Tree) -> Tensor | None:
         if self._values_later:
-            values = values_in_blocks(self._policy, flatten_time(observations))
+            find = self._acting.values or partial(values_in_blocks, self._policy)
+            values = find(flatten_time(observations))
             return at_least_single(values.view(self.n_steps, -1))
         return at_least_single(self._values.joined()) if self._values.n_steps else None
 
