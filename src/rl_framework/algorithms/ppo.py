@@ -387,9 +387,9 @@ class PPO(OnPolicyAlgorithm):
             return None
         return min(cached if self.model.has_memory else 2 * cached, -(-total // self._gradients.n_threads))
 
-    def _numbers_at_once(self, n_rows: int) -> int:
+    def _numbers_at_once(self, n_envs: int) -> int:
         """Numbers that an operation of the update gives, where threads do not have parts of their own already."""
-        total = self._minibatch_size(n_rows)
+        total = self._minibatch_size(n_envs)
         return total * self.model.widest_layer if self._part_size(total) is None else 0
 
     def _precision(self) -> Any:
