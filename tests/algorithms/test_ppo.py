@@ -232,15 +232,20 @@ class TestIdentities:
             torch.testing.assert_close(found, [ppo.model.values(part) for part in parts])
         assert len(seen) == min(3, n_parts)
 
-    def test_values_found_on_threads_are_those_of_the_model(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("rl_framework.algorithms.ppo.LARGE", 1)
-        ppo = made(network={"hidden_sizes": (16,), "normalize_observations": True})
-        ppo._gradients = ParallelGradients(ppo.model, 3)
+    @pytest.mark.parametrize(("minibatch_size", "n_threads"), [(16, 3), (None, 1)])
+    def test_values_found_on_threads_are_those_of_the_model(
+        self, monkeypatch: pytest.MonkeyPatch, minibatch_size: int | None, n_threads: int
+    ) -> None:
+        """Where the update's operations are large enough for torch's threads, values have none of their own."""
+        ppo = made(minibatch_size=minibatch_size, network={"hidden_sizes": (16,), "normalize_observations": True})
+        monkeypatch.setattr("rl_framework.algorithms.ppo.LARGE", 16 * ppo.environments.n_envs * ppo.config.horizon)
+        threads = ppo._gradients = ParallelGradients(ppo.model, 3)
         rollout = collected(ppo)
         assert rollout.values is not None
         with torch.no_grad():
             expected = ppo.model.values(rollout.observations.flatten(0, 1)).view(rollout.values.shape)
         torch.testing.assert_close(rollout.values, expected)
+        assert len(threads._copies) == n_threads
 
     def test_copies_for_threads_share_parameters_and_statistics(self) -> None:
         ppo = made(network={"hidden_sizes": (4,), "normalize_observations": True})

@@ -251,9 +251,9 @@ class PPO(OnPolicyAlgorithm):
         return record(self._network, self.environments, horizon, begin, acting)
 
     def _values(self, observations: Tree) -> Tensor:
-        """What the critic says, in parts that have threads of their own. `[N]`"""
-        n_rows = batch_size(observations)
-        n_threads = self._gradients.n_threads if n_rows * self.model.widest_layer >= LARGE else 1
+        """What the critic says, in parts with threads of their own; not where torch's were busy just before. `[N]`"""
+        n_rows, in_update = batch_size(observations), self._numbers_at_once(self.environments.n_envs)
+        n_threads = self._gradients.n_threads if in_update < LARGE <= n_rows * self.model.widest_layer else 1
         size = min(2 * self.model.preferred_rows(), -(-n_rows // n_threads))
         parts = [map_tree(itemgetter(slice(low, low + size)), observations) for low in range(0, n_rows, size)]
         return torch.cat(self._gradients.each(lambda model, part: model.values(part), parts))
