@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rl_framework.nn.continuous_distributions import DiagonalGaussian, SquashedNormal
 from rl_framework.nn.discrete_distributions import Categorical
 from rl_framework.nn.mlp import MLP
 from rl_framework.nn.recorded_passes import backward, is_recorded, recorded_passes
@@ -66,6 +67,51 @@ def test_scores_of_choices_know_their_way_back(nets: tuple[MLP, MLP], rows: int,
     total = torch.stack([(expected[index] * slopes[index]).sum() for index in wanted]).sum()
     for parameter, gradient in zip(parameters, torch.autograd.grad(total, parameters), strict=True):
         parameter.grad = gradient
+    assert_same_gradients(nets)
+
+
+@pytest.mark.parametrize("wanted", [(0, 1), (0,), (1,)])
+@pytest.mark.parametrize("log_unit", [0.0, 0.7])
+@pytest.mark.usefixtures("refuses_to_differentiate")
+def test_scores_of_numbers_know_their_way_back(nets: tuple[MLP, MLP], log_unit: float, wanted: tuple[int, ...]) -> None:
+    """To the network that gave the means, and to the standard deviations, which are parameters."""
+    features, targets, slopes = torch.randn(ROWS, 3), torch.randn(ROWS, 4), torch.randn(2, ROWS)
+    spreads = [nn.Parameter(torch.tensor([0.1, -0.2, 0.3, 0.0])) for _ in nets]
+    with recorded_passes():
+        found = DiagonalGaussian(nets[0](features), spreads[0], log_unit).log_prob_and_entropy(targets)
+        backward([found[index] for index in wanted], [slopes[index] for index in wanted])
+    gaussian = DiagonalGaussian(nets[1](features), spreads[1], log_unit)
+    expected = gaussian.log_prob(targets), gaussian.entropy()
+    torch.testing.assert_close(found, expected)
+    learned = [spreads[1], *(nets[1].parameters() if 0 in wanted else ())]
+    total = torch.stack([(expected[index] * slopes[index]).sum() for index in wanted]).sum()
+    for parameter, gradient in zip(learned, torch.autograd.grad(total, learned), strict=True):
+        parameter.grad = gradient
+    torch.testing.assert_close(spreads[0].grad, spreads[1].grad, atol=1e-4, rtol=1e-4)
+    if 0 in wanted:
+        assert_same_gradients(nets)
+    else:
+        assert not any(parameter.grad.any() for parameter in nets[0].parameters() if parameter.grad is not None)
+
+
+@pytest.mark.parametrize("kind", [DiagonalGaussian, SquashedNormal])
+@pytest.mark.parametrize("spread_from", ["a parameter", "something made of one", "the network"])
+def test_numbers_whose_spread_is_no_parameter_and_what_is_made_of_scores_are_left_to_automatic_differentiation(
+    nets: tuple[MLP, MLP], kind: type[DiagonalGaussian], spread_from: str
+) -> None:
+    features, targets = torch.randn(ROWS, 3), torch.rand(ROWS, 4) - 0.5
+    spreads = [nn.Parameter(torch.zeros(4)) for _ in nets]
+    for net, spread, ways in zip(nets, spreads, (True, False), strict=True):
+        with recorded_passes() if ways else torch.enable_grad():
+            outputs = net(features)
+            mean, log_std = {
+                "a parameter": (outputs, spread),
+                "something made of one": (outputs, spread.exp()),
+                "the network": (outputs[:, :2], outputs[:, 2:]),
+            }[spread_from]
+            log_prob, entropy = kind(mean, log_std).log_prob_and_entropy(targets[:, : mean.shape[1]])
+            backward((log_prob.square().mean(), (entropy * log_prob).sum()), (None, None))
+    torch.testing.assert_close(spreads[0].grad, spreads[1].grad, atol=1e-3, rtol=1e-4)
     assert_same_gradients(nets)
 
 

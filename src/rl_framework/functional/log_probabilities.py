@@ -209,7 +209,7 @@ class CategoricalSlopes:
     _dim: int
 
     @torch.no_grad()
-    def gradient(self, by_log_prob: Tensor | None, by_entropy: Tensor | None) -> Tensor:
+    def gradients(self, by_log_prob: Tensor | None, by_entropy: Tensor | None) -> tuple[Tensor]:
         """By the logits, from those by the two. `[B]` each, None for zeros; to `[B, n]`"""
         if by_log_prob is None:
             by_log_prob = self._minus_probs.new_zeros(self._index.numel())
@@ -219,7 +219,7 @@ class CategoricalSlopes:
         else:
             found = torch.addcmul(chosen, self._surprises, by_entropy.unsqueeze(self._dim)).mul_(self._minus_probs)
         found.scatter_add_(self._dim, self._index, chosen)
-        return found if self._dim else found.t()
+        return (found if self._dim else found.t(),)
 
 
 @torch.no_grad()
@@ -254,33 +254,74 @@ class _CategoricalScores(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, by_log_prob: Tensor | None, by_entropy: Tensor | None) -> tuple[Tensor, None]:
         _refuse_second_derivatives("categorical")
-        return ctx.slopes.gradient(by_log_prob, by_entropy), None
+        return *ctx.slopes.gradients(by_log_prob, by_entropy), None
+
+
+@dataclass(slots=True)
+class GaussianSlopes:
+    """What the gradient of log-densities and entropies of normal numbers takes; see `gaussian_scores`."""
+
+    _precision: Tensor
+    _deviations: Tensor
+
+    @torch.no_grad()
+    def gradients(self, by_log_prob: Tensor | None, by_entropy: Tensor | None) -> tuple[Tensor, Tensor]:
+        """By the means and the logarithms of the standard deviations, from those by the two.
+
+        Args:
+            by_log_prob: By the log-density; None for zeros. `[B]`
+            by_entropy: By the entropy; None for zeros. `[B]`
+
+        Returns:
+            `[B, n]`, and `[n]` or `[B, n]`, as the logarithms are.
+        """
+        if by_log_prob is None:
+            by_log_prob = self._deviations.new_zeros(len(self._deviations))
+        pulls = by_log_prob.unsqueeze(1) * self._deviations
+        by_mean = pulls * self._precision
+        by_log_std = pulls.mul_(self._deviations)
+        constant = -by_log_prob if by_entropy is None else by_entropy - by_log_prob
+        if self._precision.dim() == 1:
+            return by_mean, by_log_std.sum(0).add_(constant.sum())
+        return by_mean, by_log_std.add_(constant.unsqueeze(1))
+
+
+@torch.no_grad()
+def gaussian_scores(mean: Tensor, log_std: Tensor, values: Tensor) -> tuple[Tensor, Tensor, GaussianSlopes]:
+    """What `gaussian_log_prob_and_entropy` gives, for whoever goes back from there by themselves.
+
+    Args:
+        mean: Means. `[B, n]`
+        log_std: Logarithms of the standard deviations. `[n]` or `[B, n]`
+        values: Where to take the density. `[B, n]`
+
+    Returns:
+        Log-density `[B]` and entropy in nats `[B]`, without a graph of gradients, and what those take.
+    """
+    n_parts = mean.shape[1]
+    precision = torch.exp(-log_std)
+    deviations = (values - mean) * precision
+    spread = log_std.sum(-1)
+    log_prob = torch.add(deviations.square().sum(1), spread, alpha=2.0).mul_(-0.5).sub_(n_parts * HALF_LOG_TWO_PI)
+    entropy = (spread + n_parts * GAUSSIAN_ENTROPY).expand(len(mean))
+    return log_prob, entropy, GaussianSlopes(precision, deviations)
 
 
 class _GaussianScores(torch.autograd.Function):
-    """Log-density and entropy of normal numbers."""
+    """`gaussian_scores` for automatic differentiation."""
 
     @staticmethod
     def forward(ctx: Any, mean: Tensor, log_std: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        n_parts = mean.shape[1]
-        precision = torch.exp(-log_std)
-        deviations = (values - mean) * precision
-        spread = log_std.sum(-1)
-        ctx.save_for_backward(precision, deviations)
-        log_prob = torch.add(deviations.square().sum(1), spread, alpha=2.0).mul_(-0.5).sub_(n_parts * HALF_LOG_TWO_PI)
-        return log_prob, (spread + n_parts * GAUSSIAN_ENTROPY).expand(len(mean))
+        ctx.set_materialize_grads(False)
+        log_prob, entropy, ctx.slopes = gaussian_scores(mean, log_std, values)
+        return log_prob, entropy
 
     @staticmethod
-    def backward(ctx: Any, by_log_prob: Tensor, by_entropy: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def backward(
+        ctx: Any, by_log_prob: Tensor | None, by_entropy: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         _refuse_second_derivatives("gaussian")
-        precision, deviations = ctx.saved_tensors
-        pulls = by_log_prob.unsqueeze(1) * deviations
-        by_mean = pulls * precision
-        by_log_std, constant = pulls.mul_(deviations), by_entropy - by_log_prob
-        if precision.dim() == 1:
-            by_log_std = by_log_std.sum(0).add_(constant.sum())
-        else:
-            by_log_std.add_(constant.unsqueeze(1))
+        by_mean, by_log_std = ctx.slopes.gradients(by_log_prob, by_entropy)
         return by_mean, by_log_std, -by_mean if ctx.needs_input_grad[2] else None
 
 

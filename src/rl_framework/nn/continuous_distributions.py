@@ -13,11 +13,13 @@ from rl_framework.functional.log_probabilities import (
     gaussian_kl,
     gaussian_log_prob,
     gaussian_log_prob_and_entropy,
+    gaussian_scores,
     largest_squashed,
     mean_squashing_log_slope,
     unsquash,
 )
 from rl_framework.nn.distribution import Distribution, RowIndex, at_least_single, check_same_kind
+from rl_framework.nn.recorded_passes import RecordedFunction, is_recorded, is_recording, record
 
 
 class DiagonalGaussian(Distribution):
@@ -47,6 +49,8 @@ class DiagonalGaussian(Distribution):
 
     def log_prob_and_entropy(self, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Both, with a gradient that can be taken once. `[B]` each"""
+        if is_recording() and is_recorded(self.mean) and self.log_std.is_leaf and not targets.requires_grad:
+            return self._recorded_scores(targets)
         log_prob, entropy = gaussian_log_prob_and_entropy(self.mean, self.log_std, targets)
         return (log_prob - self.log_unit, entropy + self.log_unit) if self.log_unit else (log_prob, entropy)
 
@@ -73,6 +77,13 @@ class DiagonalGaussian(Distribution):
         """These and others, one behind the other; all count in the same units."""
         parts: list[DiagonalGaussian] = [self, *others]
         return type(self)(torch.cat([part.mean for part in parts]), _joined_log_std(parts), self.log_unit)
+
+    def _recorded_scores(self, targets: Tensor) -> tuple[Tensor, Tensor]:
+        log_prob, entropy, slopes = gaussian_scores(self.mean, self.log_std, targets)
+        if self.log_unit:
+            log_prob, entropy = log_prob.sub_(self.log_unit), entropy + self.log_unit
+        record(RecordedFunction((self.mean, self.log_std), slopes.gradients, (log_prob, entropy)))
+        return log_prob, entropy
 
 
 class SquashedNormal(DiagonalGaussian):

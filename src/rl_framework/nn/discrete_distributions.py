@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,7 +10,6 @@ from torch.nn import functional as F  # noqa: N812  # torch's own convention
 
 from rl_framework.errors import SpaceError
 from rl_framework.functional.log_probabilities import (
-    CategoricalSlopes,
     bernoulli_entropy,
     bernoulli_kl,
     bernoulli_log_prob,
@@ -23,7 +21,7 @@ from rl_framework.functional.log_probabilities import (
     normalized_log_probs,
 )
 from rl_framework.nn.distribution import Distribution, RowIndex, at_least_single, check_same_kind
-from rl_framework.nn.recorded_passes import add_to, is_recorded, is_recording, record
+from rl_framework.nn.recorded_passes import RecordedFunction, is_recorded, is_recording, record
 
 FORBIDDEN = -1e8
 SMALLEST = torch.finfo(torch.float32).tiny
@@ -69,7 +67,7 @@ class Categorical(Distribution):
         if not is_recording() or not is_recorded(self.logits):
             return categorical_log_prob_and_entropy(self.logits, targets)
         log_prob, entropy, slopes = categorical_scores(self.logits, targets)
-        record(_ScoresPass(self.logits, slopes, (log_prob, entropy)))
+        record(RecordedFunction((self.logits,), slopes.gradients, (log_prob, entropy)))
         return log_prob, entropy
 
     def mode(self) -> Tensor:
@@ -110,25 +108,6 @@ class Categorical(Distribution):
     def joined(self, others: Sequence[Categorical]) -> Categorical:
         """These and others, one behind the other."""
         return Categorical(torch.cat([self.logits, *(other.logits for other in others)]))
-
-
-@dataclass(slots=True)
-class _ScoresPass:
-    """A `RecordedPass` from the outputs of a network to log-probabilities and entropies.
-
-    Attributes:
-        logits: What the network said. `[B, n]`
-        slopes: What the gradient takes.
-        outputs: Log-probabilities and entropies. `[B]` each
-    """
-
-    logits: Tensor
-    slopes: CategoricalSlopes
-    outputs: Sequence[Tensor]
-
-    def add_gradients(self, by_log_prob: Tensor | None, by_entropy: Tensor | None) -> None:
-        """Add to that of the logits. `[B]` each"""
-        add_to(self.logits, self.slopes.gradient(by_log_prob, by_entropy))
 
 
 class MultiCategorical(Distribution):

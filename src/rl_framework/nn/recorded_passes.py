@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -36,6 +37,27 @@ class RecordedPass(Protocol):
         It takes the gradient by each of the outputs; where there are several, some of them may be None.
         """
         ...
+
+
+@dataclass(slots=True)
+class RecordedFunction:
+    """A `RecordedPass` from leaves to what one operation with a known gradient made of them.
+
+    Attributes:
+        leaves: Outputs of earlier passes, or parameters.
+        gradients: Gives those by the leaves from those by the outputs, any of which may be None.
+        outputs: What came of it.
+    """
+
+    leaves: Sequence[Tensor]
+    gradients: Callable[..., Sequence[Tensor]]
+    outputs: Sequence[Tensor]
+
+    def add_gradients(self, *by_outputs: Tensor | None) -> None:
+        """Add to those of the leaves that learn."""
+        for leaf, gradient in zip(self.leaves, self.gradients(*by_outputs), strict=True):
+            if leaf.requires_grad:
+                add_to(leaf, gradient)
 
 
 class _Scope(threading.local):
