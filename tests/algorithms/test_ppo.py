@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from rl_framework.algorithms.good_weights import GoodWeights
 from rl_framework.algorithms.parallel_gradients import ParallelGradients, sharing_copy
-from rl_framework.algorithms.ppo import PPO, STATISTICS, _standard, explained_variance, normalized
+from rl_framework.algorithms.ppo import PPO
 from rl_framework.algorithms.ppo_config import PPOConfig
+from rl_framework.algorithms.ppo_loss import STATISTICS, explained_variance, normalized, standard_of
 from rl_framework.core.trees import Tree, leaves, map_tree
 from rl_framework.data.rollout import Rollout
 from rl_framework.envs.source import open_environments
@@ -108,7 +109,7 @@ class TestIdentities:
         config, scores = ppo.config, score(ppo.model, data)
         assert data.log_prob is not None
         assert scores.values is not None
-        standard = _standard(data.extras["advantages"]) if config.normalize_advantages == "minibatch" else None
+        standard = standard_of(data.extras["advantages"]) if config.normalize_advantages == "minibatch" else None
         advantages = data.extras["advantages"]
         objective = clipped_surrogate(
             scores.log_prob,
@@ -328,7 +329,7 @@ class TestValues:
         assert explained_variance(torch.zeros(3), torch.ones(3)) == 0.0
 
     def test_a_single_advantage_is_left_alone(self) -> None:
-        assert _standard(torch.tensor([3.0])) is None
+        assert standard_of(torch.tensor([3.0])) is None
 
 
 class TestSchedules:

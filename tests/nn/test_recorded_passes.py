@@ -94,6 +94,20 @@ def test_scores_of_numbers_know_their_way_back(nets: tuple[MLP, MLP], log_unit: 
         assert not any(parameter.grad.any() for parameter in nets[0].parameters() if parameter.grad is not None)
 
 
+def test_gradients_of_parameters_are_added_to_where_they_lie(nets: tuple[MLP, MLP]) -> None:
+    """Optimisers may look at them through one long tensor."""
+    learned = [nn.Parameter(torch.zeros(4)), *nets[0].parameters()]
+    flat = [torch.ones_like(parameter) for parameter in learned]
+    for parameter, place in zip(learned, flat, strict=True):
+        parameter.grad = place
+    with recorded_passes():
+        scores = DiagonalGaussian(nets[0](torch.randn(ROWS, 3)), learned[0]).log_prob_and_entropy(torch.randn(ROWS, 4))
+        backward(scores, (torch.ones(ROWS), torch.ones(ROWS)))
+    for parameter, place in zip(learned, flat, strict=True):
+        assert parameter.grad is place
+        assert not torch.equal(place, torch.ones_like(place))
+
+
 @pytest.mark.parametrize("kind", [DiagonalGaussian, SquashedNormal])
 @pytest.mark.parametrize("spread_from", ["a parameter", "something made of one", "the network"])
 def test_numbers_whose_spread_is_no_parameter_and_what_is_made_of_scores_are_left_to_automatic_differentiation(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import itemgetter
 from typing import Any, ClassVar, TypeAlias
 
@@ -29,62 +29,35 @@ from rl_framework.algorithms.learner_graphs import LearnerGraphs
 from rl_framework.algorithms.on_policy import Metrics, OnPolicyAlgorithm
 from rl_framework.algorithms.parallel_gradients import ParallelGradients
 from rl_framework.algorithms.ppo_config import AUTO, PPOConfig
+from rl_framework.algorithms.ppo_loss import (
+    STATISTICS,
+    LossWeights,
+    explained_variance,
+    loss_slopes,
+    normalized,
+    required,
+    standard_of,
+)
 from rl_framework.core.reports import EpisodeSummary
 from rl_framework.core.trees import Tree, batch_size, map_tree
 from rl_framework.data.rollout import Position, Rollout
 from rl_framework.envs.tensor_env import TensorEnv
 from rl_framework.envs.vector_env import VectorEnv
 from rl_framework.errors import InvalidInputError, TrainingDivergedError
-from rl_framework.functional.policy_losses import clipped_surrogate_and_slope, value_errors_and_slopes
 from rl_framework.nn.model import Model
 from rl_framework.nn.recorded_passes import backward, recorded_passes
 from rl_framework.nn.threads import LARGE, threads_for
 from rl_framework.rollouts.sampling import record, summarized
-from rl_framework.rollouts.scoring import Scores, score
+from rl_framework.rollouts.scoring import score
 from rl_framework.rollouts.step_recorder import Acting
 
 logger = logging.getLogger(__name__)
 
 Gradients: TypeAlias = "list[Tensor | None]"
 
-EPSILON = 1e-8
 KL_TOLERANCE = 1.5
 MOST_PASSES = 64
 """Up to so many passes through the network, time steps of a memory among them, one graph holds a whole update."""
-STATISTICS = ("objective", "value_loss", "entropy", "approximate_kl", "clip_fraction")
-"""What is added up over all rows of an update."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Weights:
-    """What a row is worth in each term of the loss in one update, `[]` each; a graph can be given them anew.
-
-    Attributes:
-        clip_range: How far the ratio of probabilities may pay off.
-        objective: Of the clipped objective.
-        value: Of the error of the value.
-        entropy: Of the entropy; None if that is of no interest.
-    """
-
-    clip_range: Tensor
-    objective: Tensor
-    value: Tensor
-    entropy: Tensor | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Slopes:
-    """Derivatives of the loss by what the model says of each row. `[L, N]`
-
-    Attributes:
-        log_prob: By the log-probability of its action.
-        entropy: By the entropy of its distribution; None if that is of no interest.
-        values: By its value.
-    """
-
-    log_prob: Tensor
-    entropy: Tensor | None
-    values: Tensor
 
 
 class PPO(OnPolicyAlgorithm):
@@ -108,8 +81,8 @@ class PPO(OnPolicyAlgorithm):
         self._network = CompiledModel(self.model) if is_compiled else self.model
         self._gradients = ParallelGradients(self._network, None if self.device.type == "cpu" else 1)
         self._play: Callable[[Position], Rollout] | None = None
-        self._take_epochs: Callable[[Rollout, Tensor, _Weights], Tensor] = self._epochs
-        self._find: Callable[[Rollout, _Weights], tuple[Tensor, Gradients]] = self._cut_gradients
+        self._take_epochs: Callable[[Rollout, Tensor, LossWeights], Tensor] = self._epochs
+        self._find: Callable[[Rollout, LossWeights], tuple[Tensor, Gradients]] = self._cut_gradients
         self._descend: Callable[[Gradients], None] = self._step_optimizer
         self._graphs = self._make_graphs()
 
@@ -167,53 +140,10 @@ class PPO(OnPolicyAlgorithm):
         config = self.config
         rewards = self.scaled_rewards(rollout) if rewards is None else rewards
         advantages = rollout.advantages(config.gamma, config.gae_lambda, rewards=rewards)
-        returns = advantages + _known(rollout.values)
-        standard = _standard(advantages) if config.normalize_advantages == "rollout" else None
+        returns = advantages + required(rollout.values)
+        standard = standard_of(advantages) if config.normalize_advantages == "rollout" else None
         advantages = advantages if standard is None else normalized(advantages, standard)
         return rollout.with_extras(advantages=advantages, returns=returns)
-
-    @torch.no_grad()
-    def slopes(
-        self, batch: Rollout, scores: Scores, weights: _Weights, standard: tuple[Tensor, Tensor] | None = None
-    ) -> tuple[Tensor, _Slopes]:
-        """What the loss of a batch is made of, and its derivatives by what the model said.
-
-        The loss is the sum over rows of what each weighs in its terms, to be minimised. That the way back begins here
-        and not at the loss saves a fifth of an update of small networks.
-
-        Args:
-            batch: With the extras `advantages` and `returns`. `[L, N]`
-            scores: What the model says of the batch. `[L, N]`
-            weights: Of the terms.
-            standard: Mean and standard deviation by which advantages are normalised; None to take them as they are.
-
-        Returns:
-            Sums over rows of the numbers named in `STATISTICS`, `[5]`, and the derivatives.
-        """
-        config = self.config
-        old_log_prob, advantages = _known(batch.log_prob), batch.extras["advantages"]
-        objective, by_log_prob = clipped_surrogate_and_slope(
-            scores.log_prob,
-            old_log_prob,
-            advantages if standard is None else normalized(advantages, standard),
-            clip_range=weights.clip_range,
-            dual_clip=config.dual_clip,
-        )
-        errors, by_values = value_errors_and_slopes(
-            _known(scores.values),
-            batch.extras["returns"],
-            kind=config.value_loss,  # type: ignore[arg-type]  # one of the known ones
-            old_values=None if config.clip_range_value is None else batch.values,
-            clip_range=config.clip_range_value,
-            cap=config.value_loss_cap,
-        )
-        log_ratio = scores.log_prob - old_log_prob
-        ratio_error = log_ratio.expm1()
-        divergence = ratio_error - log_ratio
-        is_clipped = ratio_error.abs_().gt_(weights.clip_range)
-        sums = torch.stack([objective, errors, scores.entropy, divergence, is_clipped]).flatten(1).sum(1)
-        by_entropy = None if weights.entropy is None else weights.entropy.expand_as(scores.entropy)
-        return sums, _Slopes(by_log_prob.mul_(weights.objective), by_entropy, by_values.mul_(weights.value))
 
     @property
     def computed_model(self) -> Model:
@@ -258,7 +188,7 @@ class PPO(OnPolicyAlgorithm):
         parts = [map_tree(itemgetter(slice(low, low + size)), observations) for low in range(0, n_rows, size)]
         return torch.cat(self._gradients.each(lambda model, part: model.values(part), parts))
 
-    def _epochs(self, rollout: Rollout, rewards: Tensor, weights: _Weights) -> Tensor:
+    def _epochs(self, rollout: Rollout, rewards: Tensor, weights: LossWeights) -> Tensor:
         """Learn from a rollout.
 
         Args:
@@ -279,11 +209,11 @@ class PPO(OnPolicyAlgorithm):
             steps += 1
             if is_last:
                 break
-        foretold = explained_variance(_known(data.values), data.extras["returns"]).reshape(1)
+        foretold = explained_variance(required(data.values), data.extras["returns"]).reshape(1)
         means = totals / steps
         return torch.cat([means[:-1] / size, means[-1:], foretold, totals.new_full((1,), steps)])
 
-    def _step(self, batch: Rollout, weights: _Weights) -> tuple[Tensor, bool]:
+    def _step(self, batch: Rollout, weights: LossWeights) -> tuple[Tensor, bool]:
         """One step of the optimiser: sums over rows, the gradient's length behind them, and whether it was the last."""
         statistics, gradients = self._find(batch, weights)
         if self._is_too_far(statistics, batch.n_transitions):
@@ -291,9 +221,9 @@ class PPO(OnPolicyAlgorithm):
         self._descend(gradients)
         return statistics, False
 
-    def _cut_gradients(self, batch: Rollout, weights: _Weights) -> tuple[Tensor, Gradients]:
+    def _cut_gradients(self, batch: Rollout, weights: LossWeights) -> tuple[Tensor, Gradients]:
         """Sums over rows, the gradient's length behind them, and the gradients, cut to their greatest length."""
-        standard = _standard(batch.extras["advantages"]) if self.config.normalize_advantages == "minibatch" else None
+        standard = standard_of(batch.extras["advantages"]) if self.config.normalize_advantages == "minibatch" else None
         forget_gradients(self._parameters)
         parts = list(batch.parts(self._part_size(batch.n_transitions)))
 
@@ -301,8 +231,8 @@ class PPO(OnPolicyAlgorithm):
             with recorded_passes():
                 with self._precision():
                     scores = score(model, part)
-                sums, slopes = self.slopes(part, scores, weights, standard)
-                said, known = [scores.log_prob, _known(scores.values)], [slopes.log_prob, slopes.values]
+                sums, slopes = loss_slopes(self.config, part, scores, weights, standard)
+                said, known = [scores.log_prob, required(scores.values)], [slopes.log_prob, slopes.values]
                 if slopes.entropy is not None:
                     said.append(scores.entropy)
                     known.append(slopes.entropy)
@@ -327,13 +257,13 @@ class PPO(OnPolicyAlgorithm):
             return False
         return float(statistics[STATISTICS.index("approximate_kl")]) / n_rows > KL_TOLERANCE * target
 
-    def _weights(self, clip_range: float, entropy: float, n_rows: int) -> _Weights:
+    def _weights(self, clip_range: float, entropy: float, n_rows: int) -> LossWeights:
         """What each of so many rows is worth; on the CPU, where nothing is captured, an entropy without worth is None.
 
         Numbers are tensors there as well: to an operation with a number of Python's, torch adds one that makes it one.
         """
         number = _tensor if self._graphs is None else self._graphs.number
-        return _Weights(
+        return LossWeights(
             clip_range=number(clip_range),
             objective=number(-1.0 / n_rows),
             value=number(self.config.value_coefficient / n_rows),
@@ -433,30 +363,5 @@ class PPO(OnPolicyAlgorithm):
         return ", `micro_batch_size` or the size of the network, or set mixed_precision=True"
 
 
-def normalized(advantages: Tensor, standard: tuple[Tensor, Tensor]) -> Tensor:
-    """Brought to mean 0 and standard deviation 1."""
-    return (advantages - standard[0]).div_(standard[1])
-
-
-def _standard(advantages: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Mean and standard deviation by which advantages are normalised; None for a single one, which stays as it is."""
-    if advantages.numel() < 2:
-        return None
-    std, mean = torch.std_mean(advantages)
-    return mean, std + EPSILON
-
-
-def explained_variance(values: Tensor, returns: Tensor) -> Tensor:
-    """Share of the returns' variance that the values foretold; 0 where returns do not vary. One number"""
-    variance = returns.var()
-    return torch.where(variance > 0, 1.0 - (returns - values).var() / variance.clamp(min=EPSILON), 0.0)
-
-
 def _tensor(value: float) -> Tensor:
     return torch.tensor(value)
-
-
-def _known(values: Tensor | None) -> Tensor:
-    if values is None:
-        raise InvalidInputError("PPO needs a model with values: set `value` in the ModelOutput of its step.")
-    return values

@@ -19,7 +19,7 @@ from rl_framework.functional.log_probabilities import (
     unsquash,
 )
 from rl_framework.nn.distribution import Distribution, RowIndex, at_least_single, check_same_kind
-from rl_framework.nn.recorded_passes import RecordedFunction, is_recorded, is_recording, record
+from rl_framework.nn.recorded_passes import RecordedFunction, is_recorded, record
 
 
 class DiagonalGaussian(Distribution):
@@ -49,7 +49,7 @@ class DiagonalGaussian(Distribution):
 
     def log_prob_and_entropy(self, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Both, with a gradient that can be taken once. `[B]` each"""
-        if is_recording() and is_recorded(self.mean) and self.log_std.is_leaf and not targets.requires_grad:
+        if is_recorded(self.mean) and self.log_std.is_leaf and not targets.requires_grad:
             return self._recorded_scores(targets)
         log_prob, entropy = gaussian_log_prob_and_entropy(self.mean, self.log_std, targets)
         return (log_prob - self.log_unit, entropy + self.log_unit) if self.log_unit else (log_prob, entropy)

@@ -21,7 +21,7 @@ from rl_framework.functional.log_probabilities import (
     normalized_log_probs,
 )
 from rl_framework.nn.distribution import Distribution, RowIndex, at_least_single, check_same_kind
-from rl_framework.nn.recorded_passes import RecordedFunction, is_recorded, is_recording, record
+from rl_framework.nn.recorded_passes import RecordedFunction, is_recorded, record
 
 FORBIDDEN = -1e8
 SMALLEST = torch.finfo(torch.float32).tiny
@@ -64,7 +64,7 @@ class Categorical(Distribution):
 
     def log_prob_and_entropy(self, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Both, with a gradient that can be taken once. `[B]` each"""
-        if not is_recording() or not is_recorded(self.logits):
+        if not is_recorded(self.logits):
             return categorical_log_prob_and_entropy(self.logits, targets)
         log_prob, entropy, slopes = categorical_scores(self.logits, targets)
         record(RecordedFunction((self.logits,), slopes.gradients, (log_prob, entropy)))

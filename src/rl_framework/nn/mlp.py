@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F  # noqa: N812  # torch's own convention
 
-from rl_framework.nn.recorded_passes import is_recording, record
+from rl_framework.nn.recorded_passes import add_to, is_recording, record
 from rl_framework.nn.scratch import SCRATCH
 
 FEWEST_ROWS = 128
@@ -226,7 +226,7 @@ class _LayersPass:
         weights = self.parameters[::2]
         layers = _backward(of_outputs, self.results, weights, self.activation, self.n_activated)
         for bias, (gradient, inputs, weight) in zip(reversed(self.parameters[1::2]), layers, strict=True):
-            _add_sum(bias, gradient)
+            add_to(bias, gradient.sum(0))
             _add_outer(weight, gradient, inputs)
         if len(of_outputs) >= FEWEST_BORROWED:
             SCRATCH.give_back(self.results[1 : len(weights)])
@@ -254,14 +254,6 @@ def _through(gradient: Tensor, weight: Tensor, *, is_borrowed: bool) -> Tensor:
     if is_borrowed:
         SCRATCH.give_back((gradient,))
     return found
-
-
-def _add_sum(bias: Tensor, gradient: Tensor) -> None:
-    """Add the sum over rows to the gradient of a bias. `[N, n_outputs]`"""
-    if bias.grad is None:
-        bias.grad = gradient.sum(0)
-    else:
-        bias.grad.add_(gradient.sum(0))
 
 
 def _add_outer(weight: Tensor, gradient: Tensor, inputs: Tensor) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 RESHAPES = {"ViewBackward0", "SqueezeBackward0", "SqueezeBackward1", "UnsqueezeBackward0", "ReshapeAliasBackward0"}
 """What automatic differentiation calls operations that leave all numbers where they are."""
@@ -93,8 +93,8 @@ def is_recording() -> bool:
 
 
 def is_recorded(values: Tensor) -> bool:
-    """Whether these are the very outputs of a pass that was recorded in this thread."""
-    return any(output is values for one in _SCOPE.passes for output in one.outputs)
+    """Whether these are the very outputs of a pass that was recorded in this thread, and it goes on recording."""
+    return is_recording() and any(output is values for one in _SCOPE.passes for output in one.outputs)
 
 
 def record(recorded: RecordedPass) -> None:
@@ -132,8 +132,13 @@ def backward(values: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> No
 
 
 def add_to(leaf: Tensor, gradient: Tensor) -> None:
-    """Add a gradient, which is not written into, to that of a leaf."""
-    leaf.grad = gradient if leaf.grad is None else leaf.grad + gradient
+    """Add a gradient, which is not written into, to that of a leaf; a parameter's is added to where it lies."""
+    if leaf.grad is None:
+        leaf.grad = gradient
+    elif isinstance(leaf, nn.Parameter):
+        leaf.grad.add_(gradient)
+    else:
+        leaf.grad = leaf.grad + gradient
 
 
 def _goes_back(one: RecordedPass) -> bool:
